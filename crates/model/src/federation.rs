@@ -9,7 +9,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
-use crate::{ConversationId, EnvelopeId, RunId, Ts};
+use crate::{ConversationId, EnvelopeId, RunId, Ts, run::HistoryMessage};
 
 /// Most envelopes in one batch.
 pub const MAX_BATCH_ITEMS: usize = 100;
@@ -380,20 +380,6 @@ pub struct Directory {
     pub node: NodeId,
     /// The entries that this peer may see.
     pub agents: Vec<DirectoryEntry>,
-}
-
-/// One message of `GET /fed/v1/conversations`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct HistoryMessage {
-    /// `user` or `assistant`.
-    pub role: String,
-    /// The text.
-    pub content: String,
-    /// The run it belongs to.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub run_id: Option<RunId>,
-    /// When it was said.
-    pub created_at: Ts,
 }
 
 /// Answer to `GET /fed/v1/conversations`: the history of one principal with one agent, oldest first.
