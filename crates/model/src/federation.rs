@@ -522,6 +522,8 @@ pub struct PeerRecord {
     pub state: PeerState,
     /// The last accepted trust document, as it was received.
     pub document: Value,
+    /// When the document was read: its `not_after` counts for at most 7 days from here.
+    pub document_read_at: Ts,
     /// Peer tenant to local tenant. None mapped, none allowed; `*` maps every name.
     #[serde(default)]
     pub tenants: BTreeMap<String, String>,

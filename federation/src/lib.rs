@@ -1,0 +1,18 @@
+//! Hub-to-hub federation: mutually authenticated TLS, request tokens, signed envelopes, durable delivery, live event streams.
+//!
+//! Knows `aiox-core` and `aiox-model`. The durable side (outbox, inbox, peer records, run logs) comes in through the traits in
+//! [`ports`]. Nothing here knows XMPP, REST or a database.
+//!
+//! Trust is layered, and each layer is checked on its own: the certificate names the peer ([`tls`]), the token binds one request to
+//! that certificate ([`token`]), the envelope carries the origin's own proof ([`envelope`]), and what the peer may do is only what
+//! its local record allows ([`roster`]).
+#![cfg_attr(test, expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test"))]
+
+mod leaf;
+pub mod envelope;
+pub mod local;
+pub mod ports;
+pub mod roster;
+pub mod tls;
+pub mod token;
+pub mod trust;

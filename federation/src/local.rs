@@ -1,0 +1,83 @@
+//! This hub as its peers see it.
+
+use std::fmt;
+
+use aiox_crypto::jws::{JwsError, SigningKey};
+use aiox_model::federation::NodeId;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+
+use crate::leaf::{self, LeafError};
+
+/// Why this hub's own material cannot be used. The start must stop.
+#[derive(Debug, thiserror::Error)]
+pub enum LocalError {
+    /// The federation certificate cannot name this node.
+    #[error("federation certificate {0}")]
+    Leaf(LeafError),
+    /// The token key or the envelope key is not ES256, or both are the same key.
+    #[error("{setting}: {problem}")]
+    Key {
+        /// The setting.
+        setting: &'static str,
+        /// What is wrong.
+        problem: JwsError,
+    },
+    /// Two of the three keys are the same.
+    #[error("federation.token_key and federation.envelope_key must be different keys")]
+    SharedKey,
+}
+
+/// Identity and keys of this hub. Three keys, three purposes: TLS, request tokens, envelopes.
+pub struct LocalNode {
+    pub(crate) id: NodeId,
+    pub(crate) chain: Vec<CertificateDer<'static>>,
+    pub(crate) key: PrivateKeyDer<'static>,
+    pub(crate) thumbprint: String,
+    pub(crate) token_key: SigningKey,
+    pub(crate) envelope_key: SigningKey,
+}
+
+impl fmt::Debug for LocalNode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LocalNode").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+impl LocalNode {
+    /// From the federation certificate chain (leaf first), its key, the token key and the envelope key. The node id is the leaf's.
+    ///
+    /// # Errors
+    /// When one of them is unusable for its purpose.
+    pub fn new(
+        chain: Vec<CertificateDer<'static>>,
+        key: PrivateKeyDer<'static>,
+        token_key: &PrivateKeyDer<'_>,
+        envelope_key: &PrivateKeyDer<'_>,
+    ) -> Result<Self, LocalError> {
+        let first = chain.first().ok_or(LocalError::Leaf(LeafError::Unparsable))?;
+        let leaf = leaf::read(first).map_err(LocalError::Leaf)?;
+        if !leaf.server || !leaf.client {
+            return Err(LocalError::Leaf(LeafError::Purpose));
+        }
+        let signing = |setting, key: &PrivateKeyDer<'_>| {
+            SigningKey::from_pkcs8(key.secret_der()).map_err(|problem| LocalError::Key { setting, problem })
+        };
+        let token_key = signing("federation.token_key", token_key)?;
+        let envelope_key = signing("federation.envelope_key", envelope_key)?;
+        if token_key.public() == envelope_key.public() {
+            return Err(LocalError::SharedKey);
+        }
+        Ok(Self { id: leaf.node, thumbprint: leaf::thumbprint(first), chain, key, token_key, envelope_key })
+    }
+
+    /// The node id.
+    #[must_use]
+    pub fn id(&self) -> &NodeId {
+        &self.id
+    }
+    /// The trust domain.
+    #[must_use]
+    pub fn domain(&self) -> &str {
+        self.id.domain()
+    }
+}
