@@ -1,0 +1,208 @@
+//! Brakes: one bucket of tokens per pair of sender and agent, and a much smaller one for senders that are programs.
+//!
+//! Two agents, or an agent and an auto-responder, answer each other for ever unless somebody stops. Never answering errors is the
+//! first rule; these are the second and the third.
+
+use std::{
+    collections::HashMap,
+    hash::{DefaultHasher, Hash, Hasher},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+/// Pairs that are remembered. At the bound the ones unused for longest are forgotten, half of them at a time.
+const MAX_PAIRS: usize = 50_000;
+/// An answer to our answer within this time was not typed by a person.
+const INSTANT: Duration = Duration::from_secs(1);
+
+/// How much one pair may send.
+#[derive(Debug, Clone, Copy)]
+pub struct Brakes {
+    /// Messages a person may send at once.
+    pub burst: u32,
+    /// Messages a person may send in a second in the long run.
+    pub per_second: f64,
+    /// Messages a program may send at once.
+    pub bot_burst: u32,
+    /// Messages a program may send in a minute in the long run.
+    pub bot_per_minute: f64,
+    /// After this many messages in a row, each sent within a second of our answer, the sender counts as a program.
+    pub instant_turns: u32,
+}
+
+impl Default for Brakes {
+    fn default() -> Self {
+        Self { burst: 200, per_second: 10.0, bot_burst: 10, bot_per_minute: 6.0, instant_turns: 100 }
+    }
+}
+
+#[derive(Debug)]
+struct Pair {
+    tokens: f64,
+    bot_tokens: f64,
+    refilled: Instant,
+    answered: Option<Instant>,
+    /// Hash of the last prompt.
+    asked: Option<u64>,
+    /// Hashes of our last answers.
+    answers: [Option<u64>; 4],
+    instant_turns: u32,
+}
+
+/// What the brakes say about one message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Pass,
+    /// Refuse it with an error.
+    TooFast,
+    /// Drop it without a word: it is our own text coming back, or a program that does not stop.
+    Loop,
+}
+
+/// The state of all pairs. Lives in this process only: a brake, not an allowance.
+#[derive(Debug)]
+pub(crate) struct Guard {
+    brakes: Brakes,
+    pairs: HashMap<(String, String), Pair>,
+}
+
+impl Guard {
+    pub(crate) fn new(brakes: Brakes) -> Self {
+        Self { brakes, pairs: HashMap::new() }
+    }
+
+    /// Judges a message from `sender` to `agent`, both bare. `bot`: the sender is known to be a program.
+    pub(crate) fn judge(&mut self, sender: &str, agent: &str, body: &str, bot: bool, now: Instant) -> Verdict {
+        let brakes = self.brakes;
+        let pair = self.pair(sender, agent, now);
+        let elapsed = now.saturating_duration_since(pair.refilled).as_secs_f64();
+        pair.refilled = now;
+        pair.tokens = (pair.tokens + elapsed * brakes.per_second).min(f64::from(brakes.burst));
+        pair.bot_tokens = (pair.bot_tokens + elapsed * brakes.bot_per_minute / 60.0).min(f64::from(brakes.bot_burst));
+        let body = hash(body);
+        if body.is_some() && pair.answers.contains(&body) {
+            return Verdict::Loop;
+        }
+        pair.asked = body;
+        match pair.answered.take() {
+            Some(at) if now.saturating_duration_since(at) < INSTANT => pair.instant_turns = pair.instant_turns.saturating_add(1),
+            Some(_) => pair.instant_turns = 0,
+            None => {}
+        }
+        if bot || pair.instant_turns >= brakes.instant_turns {
+            if pair.bot_tokens < 1.0 {
+                return Verdict::Loop;
+            }
+            pair.bot_tokens -= 1.0;
+        }
+        if pair.tokens < 1.0 {
+            return Verdict::TooFast;
+        }
+        pair.tokens -= 1.0;
+        Verdict::Pass
+    }
+
+    /// Notes an answer of `agent` to `sender`.
+    pub(crate) fn answered(&mut self, sender: &str, agent: &str, body: &str, now: Instant) {
+        let pair = self.pair(sender, agent, now);
+        pair.answered = Some(now);
+        let body = hash(body);
+        // An agent that only repeats: the same question again would look like our text coming back.
+        if body != pair.asked {
+            pair.answers.rotate_right(1);
+            pair.answers[0] = body;
+        }
+    }
+
+    fn pair(&mut self, sender: &str, agent: &str, now: Instant) -> &mut Pair {
+        if self.pairs.len() >= MAX_PAIRS {
+            let mut times: Vec<Instant> = self.pairs.values().map(|pair| pair.refilled).collect();
+            let middle = times.len() / 2;
+            let (_, median, _) = times.select_nth_unstable(middle);
+            let median = *median;
+            self.pairs.retain(|_, pair| pair.refilled > median);
+        }
+        let fresh = Pair {
+            tokens: f64::from(self.brakes.burst),
+            bot_tokens: f64::from(self.brakes.bot_burst),
+            refilled: now,
+            answered: None,
+            asked: None,
+            answers: [None; 4],
+            instant_turns: 0,
+        };
+        self.pairs.entry((sender.to_owned(), agent.to_owned())).or_insert(fresh)
+    }
+}
+
+/// `None` for short texts, which are not compared: people do say "ok" too.
+fn hash(body: &str) -> Option<u64> {
+    let body = body.trim();
+    let mut hasher = DefaultHasher::new();
+    body.hash(&mut hasher);
+    (body.len() >= 16).then(|| hasher.finish())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SLOW: Brakes = Brakes { burst: 3, per_second: 1.0, bot_burst: 2, bot_per_minute: 6.0, instant_turns: 3 };
+
+    #[test]
+    fn a_burst_passes_and_the_rest_waits_for_tokens() {
+        let (mut guard, start) = (Guard::new(SLOW), Instant::now());
+        let mut say = |text: &str, at| guard.judge("u", "a", text, false, start + Duration::from_millis(at));
+        for _ in 0..3 {
+            assert_eq!(say("hi", 0), Verdict::Pass);
+        }
+        assert_eq!(say("hi", 0), Verdict::TooFast);
+        assert_eq!(say("hi", 1100), Verdict::Pass);
+        assert_eq!(guard.judge("u", "other", "hi", false, start), Verdict::Pass);
+    }
+
+    #[test]
+    fn a_program_stops_at_its_small_bucket() {
+        let (mut guard, now) = (Guard::new(SLOW), Instant::now());
+        let verdicts: Vec<_> = (0..4).map(|_| guard.judge("bot", "a", "hi", true, now)).collect();
+        assert_eq!(verdicts, [Verdict::Pass, Verdict::Pass, Verdict::Loop, Verdict::Loop]);
+    }
+
+    #[test]
+    fn our_own_text_coming_back_is_a_loop() {
+        let (mut guard, now) = (Guard::new(Brakes::default()), Instant::now());
+        guard.answered("u", "a", "You said something long enough", now);
+        assert_eq!(guard.judge("u", "a", "You said something long enough", false, now), Verdict::Loop);
+        guard.answered("u", "a", "ok", now);
+        assert_eq!(guard.judge("u", "a", "ok", false, now), Verdict::Pass);
+        assert_eq!(guard.judge("u", "a", "the same question again", false, now), Verdict::Pass);
+        guard.answered("u", "a", "the same question again", now);
+        assert_eq!(guard.judge("u", "a", "the same question again", false, now), Verdict::Pass);
+    }
+
+    #[test]
+    fn an_auto_responder_that_never_waits_counts_as_a_program() {
+        let brakes = Brakes { burst: 1000, per_second: 1000.0, bot_burst: 2, bot_per_minute: 0.0, instant_turns: 3 };
+        let (mut guard, mut now) = (Guard::new(brakes), Instant::now());
+        let mut passed = 0;
+        for turn in 0..100 {
+            if guard.judge("u", "a", &format!("I am away, ticket number {turn}"), false, now) != Verdict::Pass {
+                break;
+            }
+            passed += 1;
+            guard.answered("u", "a", &format!("answer number {turn} of the agent"), now);
+            now += Duration::from_millis(1);
+        }
+        assert!((3..10).contains(&passed), "{passed}");
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let (mut guard, start) = (Guard::new(SLOW), Instant::now());
+        for index in 0..MAX_PAIRS + 10 {
+            guard.judge(&format!("u{index}"), "a", "x", false, start + Duration::from_micros(index as u64));
+        }
+        assert!(guard.pairs.len() <= MAX_PAIRS);
+    }
+}
