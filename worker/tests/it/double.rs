@@ -1,0 +1,154 @@
+//! A provider double: an HTTP server that says exactly the scripted bytes, when it is told to.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+/// What the double does after a request.
+#[derive(Clone)]
+pub enum Step {
+    /// Writes a part of the body.
+    Say(String),
+    /// Ends the body properly.
+    Finish,
+    /// Drops the connection in the middle.
+    Cut,
+    /// Waits until the client is gone, and reports it.
+    AwaitClose,
+}
+
+/// A request as it came.
+pub struct Seen {
+    pub head: String,
+    pub body: serde_json::Value,
+}
+
+/// A running double. It answers every request with the same script.
+pub struct Double {
+    pub url: String,
+    pub seen: mpsc::Receiver<Seen>,
+    /// One message for each connection that the client closed while it was awaited.
+    pub closed: mpsc::Receiver<()>,
+    server: JoinHandle<()>,
+}
+
+impl Drop for Double {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+impl Double {
+    /// A double that answers `200` with the script as its body.
+    pub async fn streaming(content_type: &'static str, script: Vec<Step>) -> Self {
+        Self::start("200 OK", content_type, script).await
+    }
+
+    /// A double that answers an error.
+    pub async fn failing(status: &'static str, body: &str) -> Self {
+        let script = vec![Step::Say(body.to_owned()), Step::Finish];
+        Self::start(status, "application/json", script).await
+    }
+
+    async fn start(status: &'static str, content_type: &'static str, script: Vec<Step>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let (seen_in, seen) = mpsc::channel(64);
+        let (closed_in, closed) = mpsc::channel(64);
+        let server = tokio::spawn(async move {
+            while let Ok((socket, _)) = listener.accept().await {
+                let (script, seen, closed) = (script.clone(), seen_in.clone(), closed_in.clone());
+                tokio::spawn(async move {
+                    answer(socket, status, content_type, script, seen, closed).await;
+                });
+            }
+        });
+        Self {
+            url,
+            seen,
+            closed,
+            server,
+        }
+    }
+
+    /// The next request.
+    pub async fn request(&mut self) -> Seen {
+        within(self.seen.recv()).await.unwrap()
+    }
+}
+
+/// Fails the test instead of hanging it.
+pub async fn within<F: Future>(future: F) -> F::Output {
+    tokio::time::timeout(Duration::from_secs(20), future)
+        .await
+        .unwrap()
+}
+
+async fn answer(
+    mut socket: TcpStream,
+    status: &str,
+    content_type: &str,
+    script: Vec<Step>,
+    seen: mpsc::Sender<Seen>,
+    closed: mpsc::Sender<()>,
+) {
+    let Some(request) = read_request(&mut socket).await else {
+        return;
+    };
+    let _ = seen.send(request).await;
+    let head = format!(
+        "HTTP/1.1 {status}\r\ncontent-type: {content_type}\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n"
+    );
+    if socket.write_all(head.as_bytes()).await.is_err() {
+        return;
+    }
+    for step in script {
+        match step {
+            Step::Say(text) => {
+                let chunk = format!("{:x}\r\n{text}\r\n", text.len());
+                if socket.write_all(chunk.as_bytes()).await.is_err() {
+                    return;
+                }
+                let _ = socket.flush().await;
+            }
+            Step::Finish => {
+                let _ = socket.write_all(b"0\r\n\r\n").await;
+            }
+            Step::Cut => return,
+            Step::AwaitClose => {
+                let mut rest = [0; 64];
+                while matches!(socket.read(&mut rest).await, Ok(n) if n > 0) {}
+                let _ = closed.send(()).await;
+                return;
+            }
+        }
+    }
+}
+
+async fn read_request(socket: &mut TcpStream) -> Option<Seen> {
+    let mut bytes = Vec::new();
+    let end = loop {
+        if let Some(at) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
+            break at + 4;
+        }
+        if socket.read_buf(&mut bytes).await.ok()? == 0 {
+            return None;
+        }
+    };
+    let head = String::from_utf8_lossy(&bytes[..end]).to_lowercase();
+    let length: usize = head
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length:"))
+        .and_then(|length| length.trim().parse().ok())
+        .unwrap_or(0);
+    while bytes.len() < end + length {
+        if socket.read_buf(&mut bytes).await.ok()? == 0 {
+            return None;
+        }
+    }
+    let body = serde_json::from_slice(&bytes[end..end + length]).unwrap_or_default();
+    Some(Seen { head, body })
+}

@@ -1,0 +1,10 @@
+//! The worker from outside: its providers against doubles on the wire, the whole worker against a
+//! hub double.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a failed unwrap is a failed test"
+)]
+
+mod double;
+mod providers;
