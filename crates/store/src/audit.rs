@@ -1,0 +1,162 @@
+//! The audit log: one record per change, denial and sign-in.
+
+use aiox_core::Result;
+use aiox_model::Ts;
+use uuid::Uuid;
+
+use crate::{
+    AsDb, Tx,
+    db::{exec, row, rows},
+    rows::unsigned,
+};
+
+/// One record. Ids and times come from the use case.
+#[derive(Debug, Clone)]
+pub struct AuditRow {
+    /// The record's id.
+    pub id: Uuid,
+    /// The tenant concerned.
+    pub tenant: Uuid,
+    /// The account that sees the record, if any.
+    pub owner: Option<Uuid>,
+    /// Key of the verified principal.
+    pub actor: String,
+    /// What was done, for instance `agent.created`.
+    pub action: String,
+    /// `allowed` or `denied`.
+    pub outcome: String,
+    /// `info`, `warn` or `error`.
+    pub severity: String,
+    /// Kind of the object.
+    pub resource_type: Option<String>,
+    /// Its id.
+    pub resource_id: Option<String>,
+    /// For people; no secret, no prompt.
+    pub detail: Option<String>,
+    /// Network address of the client.
+    pub address: Option<String>,
+    /// Correlation id.
+    pub trace: String,
+    /// When it happened.
+    pub at: Ts,
+}
+
+/// Adds a record to a transaction.
+///
+/// # Errors
+/// Database errors.
+pub async fn insert(tx: &mut Tx, record: &AuditRow) -> Result<()> {
+    exec!(
+        tx,
+        "INSERT INTO audit (id, tenant_id, owner_id, actor, action, outcome, severity, resource_type, resource_id, detail, address, trace, at) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+        record.id,
+        record.tenant,
+        record.owner,
+        &record.actor,
+        &record.action,
+        &record.outcome,
+        &record.severity,
+        record.resource_type.as_deref(),
+        record.resource_id.as_deref(),
+        record.detail.as_deref(),
+        record.address.as_deref(),
+        &record.trace,
+        record.at.micros(),
+    )
+    .map(drop)
+}
+
+/// Which records; absent members do not narrow.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// Of this account.
+    pub owner: Option<Uuid>,
+    /// About this object.
+    pub resource: Option<String>,
+    /// With this action.
+    pub action: Option<String>,
+    /// With this severity.
+    pub severity: Option<String>,
+    /// Not before.
+    pub from: Option<Ts>,
+    /// Before.
+    pub to: Option<Ts>,
+}
+
+#[derive(sqlx::FromRow)]
+struct Stored {
+    id: Uuid,
+    tenant_id: Uuid,
+    owner_id: Option<Uuid>,
+    actor: String,
+    action: String,
+    outcome: String,
+    severity: String,
+    resource_type: Option<String>,
+    resource_id: Option<String>,
+    detail: Option<String>,
+    address: Option<String>,
+    trace: String,
+    at: i64,
+}
+impl From<Stored> for AuditRow {
+    fn from(row: Stored) -> Self {
+        Self {
+            id: row.id,
+            tenant: row.tenant_id,
+            owner: row.owner_id,
+            actor: row.actor,
+            action: row.action,
+            outcome: row.outcome,
+            severity: row.severity,
+            resource_type: row.resource_type,
+            resource_id: row.resource_id,
+            detail: row.detail,
+            address: row.address,
+            trace: row.trace,
+            at: Ts::from_micros(row.at),
+        }
+    }
+}
+
+/// One page, newest first, with the count over all pages.
+///
+/// # Errors
+/// Database errors.
+pub async fn list(db: &mut impl AsDb, filter: &Filter, limit: u32, offset: u64) -> Result<(Vec<AuditRow>, u64)> {
+    let from = filter.from.map_or(i64::MIN, Ts::micros);
+    let to = filter.to.map_or(i64::MAX, Ts::micros);
+    let found = rows!(
+        db,
+        Stored,
+        "SELECT id, tenant_id, owner_id, actor, action, outcome, severity, resource_type, resource_id, detail, address, trace, at FROM audit \
+         WHERE (CAST($1 AS TEXT) IS NULL OR owner_id = $2) AND (CAST($3 AS TEXT) IS NULL OR resource_id = $3) \
+         AND (CAST($4 AS TEXT) IS NULL OR action = $4) AND (CAST($5 AS TEXT) IS NULL OR severity = $5) AND at >= $6 AND at < $7 \
+         ORDER BY at DESC, id DESC LIMIT $8 OFFSET $9",
+        filter.owner.map(|_| "1"),
+        filter.owner,
+        filter.resource.as_deref(),
+        filter.action.as_deref(),
+        filter.severity.as_deref(),
+        from,
+        to,
+        i64::from(limit),
+        crate::rows::signed(offset),
+    )?;
+    let count = row!(
+        db,
+        (i64,),
+        "SELECT CAST(COUNT(*) AS BIGINT) FROM audit WHERE (CAST($1 AS TEXT) IS NULL OR owner_id = $2) \
+         AND (CAST($3 AS TEXT) IS NULL OR resource_id = $3) AND (CAST($4 AS TEXT) IS NULL OR action = $4) \
+         AND (CAST($5 AS TEXT) IS NULL OR severity = $5) AND at >= $6 AND at < $7",
+        filter.owner.map(|_| "1"),
+        filter.owner,
+        filter.resource.as_deref(),
+        filter.action.as_deref(),
+        filter.severity.as_deref(),
+        from,
+        to,
+    )?;
+    Ok((found.into_iter().map(AuditRow::from).collect(), unsigned(count.map_or(0, |count| count.0))))
+}

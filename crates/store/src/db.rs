@@ -1,0 +1,259 @@
+//! Connections, transactions, and the macro that runs one text on either database.
+
+use std::{path::PathBuf, str::FromStr, time::Duration};
+
+use aiox_core::{Error, Result};
+use sqlx::{
+    PgConnection, Postgres, Sqlite, SqliteConnection, Transaction,
+    pool::{PoolConnection, PoolOptions},
+    postgres::{PgConnectOptions, PgPool},
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqliteSynchronous},
+};
+
+use crate::error::map;
+
+/// Runs `$run` with `$c` bound to the concrete connection of whichever database is in use.
+macro_rules! each_db {
+    ($db:expr, $c:ident => $run:expr) => {
+        match $crate::AsDb::as_db($db) {
+            $crate::Db::Pg($c) => $run,
+            $crate::Db::Lite($c) => $run,
+        }
+    };
+}
+pub(crate) use each_db;
+
+/// Fetches all rows of `$row` as a vector.
+macro_rules! rows {
+    ($db:expr, $row:ty, $sql:expr $(, $bind:expr)* $(,)?) => {
+        $crate::db::each_db!($db, c => sqlx::query_as::<_, $row>($sql)$(.bind($bind))*.fetch_all(&mut *c).await).map_err($crate::error::map)
+    };
+}
+pub(crate) use rows;
+
+/// Fetches at most one row of `$row`.
+macro_rules! row {
+    ($db:expr, $row:ty, $sql:expr $(, $bind:expr)* $(,)?) => {
+        $crate::db::each_db!($db, c => sqlx::query_as::<_, $row>($sql)$(.bind($bind))*.fetch_optional(&mut *c).await).map_err($crate::error::map)
+    };
+}
+pub(crate) use row;
+
+/// Runs a statement and gives the number of rows that it touched.
+macro_rules! exec {
+    ($db:expr, $sql:expr $(, $bind:expr)* $(,)?) => {
+        $crate::db::each_db!($db, c => sqlx::query($sql)$(.bind($bind))*.execute(&mut *c).await.map(|done| done.rows_affected())).map_err($crate::error::map)
+    };
+}
+pub(crate) use exec;
+
+/// A borrowed connection of one of the two databases.
+pub enum Db<'c> {
+    /// Postgres.
+    Pg(&'c mut PgConnection),
+    /// SQLite.
+    Lite(&'c mut SqliteConnection),
+}
+
+/// Something that queries can run on: a [`Reader`] or a [`Tx`].
+pub trait AsDb: Send {
+    /// The connection.
+    fn as_db(&mut self) -> Db<'_>;
+}
+
+/// A connection for reading.
+pub enum Reader {
+    /// Postgres.
+    Pg(PoolConnection<Postgres>),
+    /// SQLite, opened read-only.
+    Lite(PoolConnection<Sqlite>),
+}
+impl AsDb for Reader {
+    fn as_db(&mut self) -> Db<'_> {
+        match self {
+            Self::Pg(c) => Db::Pg(&mut *c),
+            Self::Lite(c) => Db::Lite(&mut *c),
+        }
+    }
+}
+
+/// A transaction. Dropped without [`commit`](Tx::commit), it is rolled back.
+pub enum Tx {
+    /// Postgres.
+    Pg(Transaction<'static, Postgres>),
+    /// SQLite, begun with `BEGIN IMMEDIATE`.
+    Lite(Transaction<'static, Sqlite>),
+}
+impl AsDb for Tx {
+    fn as_db(&mut self) -> Db<'_> {
+        match self {
+            Self::Pg(c) => Db::Pg(&mut *c),
+            Self::Lite(c) => Db::Lite(&mut *c),
+        }
+    }
+}
+impl Tx {
+    /// Makes the changes durable.
+    ///
+    /// # Errors
+    /// As every database error; nothing of the transaction is then kept.
+    pub async fn commit(self) -> Result<()> {
+        match self {
+            Self::Pg(tx) => tx.commit().await,
+            Self::Lite(tx) => tx.commit().await,
+        }
+        .map_err(map)
+    }
+}
+
+/// Which database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backend {
+    /// Embedded.
+    Sqlite,
+    /// Cluster.
+    Postgres,
+}
+
+/// Where the data is.
+#[derive(Clone)]
+pub enum StoreOptions {
+    /// A file; its directory must exist. WAL and `synchronous=FULL`.
+    Sqlite(PathBuf),
+    /// A connection address `postgres://…`, and how many connections each of the two pools may hold.
+    Postgres {
+        /// The address. A secret: it may hold a password.
+        url: String,
+        /// Connections per pool.
+        connections: u32,
+    },
+}
+
+/// Two pools of one database.
+#[derive(Clone)]
+pub enum Store {
+    /// Postgres.
+    Pg {
+        /// Pool for reading.
+        read: PgPool,
+        /// Pool for writing.
+        write: PgPool,
+    },
+    /// SQLite.
+    Lite {
+        /// Pool for reading, opened read-only.
+        read: SqlitePool,
+        /// The one writer.
+        write: SqlitePool,
+    },
+}
+
+const ACQUIRE: Duration = Duration::from_secs(10);
+
+impl Store {
+    /// Opens the database and brings its schema up to date.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when it cannot be reached, [`Error::Internal`] when a migration does not fit what is stored.
+    pub async fn open(options: StoreOptions) -> Result<Self> {
+        match options {
+            StoreOptions::Sqlite(path) => {
+                let base = SqliteConnectOptions::new()
+                    .filename(path)
+                    .journal_mode(SqliteJournalMode::Wal)
+                    .synchronous(SqliteSynchronous::Full)
+                    .busy_timeout(Duration::from_secs(10))
+                    .foreign_keys(true)
+                    .pragma("wal_autocheckpoint", "4000")
+                    .pragma("cache_size", "-8000")
+                    .statement_cache_capacity(256);
+                let write = PoolOptions::new()
+                    .min_connections(1)
+                    .max_connections(1)
+                    .idle_timeout(None)
+                    .max_lifetime(None)
+                    .acquire_timeout(ACQUIRE)
+                    .connect_with(base.clone().create_if_missing(true))
+                    .await
+                    .map_err(map)?;
+                sqlx::migrate!("../../migrations/sqlite").run(&write).await.map_err(Error::internal)?;
+                let read = PoolOptions::new()
+                    .max_connections(4)
+                    .idle_timeout(None)
+                    .max_lifetime(None)
+                    .acquire_timeout(ACQUIRE)
+                    .connect_with(base.read_only(true))
+                    .await
+                    .map_err(map)?;
+                Ok(Self::Lite { read, write })
+            }
+            StoreOptions::Postgres { url, connections } => {
+                let base = PgConnectOptions::from_str(&url)
+                    .map_err(|_| Error::unavailable("dependency_unavailable", "the Postgres address is not valid"))?
+                    .application_name("aiox");
+                let pool = || PoolOptions::new().max_connections(connections).acquire_timeout(ACQUIRE);
+                let write = pool().connect_with(base.clone()).await.map_err(map)?;
+                sqlx::migrate!("../../migrations/postgres").run(&write).await.map_err(Error::internal)?;
+                let read = pool().connect_with(base).await.map_err(map)?;
+                Ok(Self::Pg { read, write })
+            }
+        }
+    }
+
+    /// Which database this is.
+    #[must_use]
+    pub const fn backend(&self) -> Backend {
+        match self {
+            Self::Pg { .. } => Backend::Postgres,
+            Self::Lite { .. } => Backend::Sqlite,
+        }
+    }
+
+    /// A connection for reading.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when none is free within ten seconds.
+    pub async fn read(&self) -> Result<Reader> {
+        match self {
+            Self::Pg { read, .. } => read.acquire().await.map(Reader::Pg),
+            Self::Lite { read, .. } => read.acquire().await.map(Reader::Lite),
+        }
+        .map_err(map)
+    }
+
+    /// Begins a write transaction.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when none can begin within ten seconds.
+    pub async fn begin(&self) -> Result<Tx> {
+        match self {
+            Self::Pg { write, .. } => write.begin().await.map(Tx::Pg),
+            Self::Lite { write, .. } => write.begin_with("BEGIN IMMEDIATE").await.map(Tx::Lite),
+        }
+        .map_err(map)
+    }
+
+    /// Asks the database whether it lives.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub async fn ping(&self) -> Result<()> {
+        let mut db = self.read().await?;
+        exec!(&mut db, "SELECT 1").map(drop)
+    }
+
+    /// Closes both pools, waiting for what is under way.
+    pub async fn close(&self) {
+        match self {
+            Self::Pg { read, write } => {
+                read.close().await;
+                write.close().await;
+            }
+            Self::Lite { read, write } => {
+                read.close().await;
+                // The last connection to close folds the write-ahead log back into the file.
+                write.close().await;
+            }
+        }
+    }
+}

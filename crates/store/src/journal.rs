@@ -1,0 +1,182 @@
+//! Group commit for hot writes.
+//!
+//! Accepting a run, moving it on and confirming a reply go through one task that takes what has queued up meanwhile, applies it in
+//! one transaction, and answers each caller for itself after the commit. One fsync then serves many callers.
+//!
+//! Bound: [`QUEUE`] operations may wait; further callers wait for a place. If a batch fails as a whole, its operations are applied
+//! one by one, so a poisoned one fails alone.
+
+mod accept;
+mod advance;
+mod insert;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
+};
+
+use aiox_core::{Error, Result};
+use tokio::sync::{mpsc, oneshot};
+use uuid::Uuid;
+
+pub use accept::{Accept, Accepted, Inbound, Outbound, Sealed};
+pub use advance::{Advance, Ending, NewEvent};
+
+use crate::{Store, Tx, db::exec};
+
+/// Operations that may wait.
+const QUEUE: usize = 4096;
+/// Operations that share a commit at most.
+const BATCH: usize = 256;
+
+enum Op {
+    Accept(Box<Accept>, oneshot::Sender<Result<Accepted>>),
+    Advance(Box<Advance>, oneshot::Sender<Result<Option<u64>>>),
+    Confirm(Vec<Uuid>, oneshot::Sender<Result<()>>),
+}
+
+enum Outcome {
+    Accepted(Accepted),
+    Advanced(Option<u64>),
+    Confirmed,
+}
+
+impl Op {
+    fn answer(self, outcome: Result<Outcome>) {
+        // A caller that has gone away does not want its answer.
+        let unexpected = || Error::internal("journal answered another kind of operation");
+        match (self, outcome) {
+            (Self::Accept(_, to), Ok(Outcome::Accepted(done))) => drop(to.send(Ok(done))),
+            (Self::Advance(_, to), Ok(Outcome::Advanced(done))) => drop(to.send(Ok(done))),
+            (Self::Confirm(_, to), Ok(Outcome::Confirmed)) => drop(to.send(Ok(()))),
+            (Self::Accept(_, to), outcome) => drop(to.send(Err(outcome.err().unwrap_or_else(unexpected)))),
+            (Self::Advance(_, to), outcome) => drop(to.send(Err(outcome.err().unwrap_or_else(unexpected)))),
+            (Self::Confirm(_, to), outcome) => drop(to.send(Err(outcome.err().unwrap_or_else(unexpected)))),
+        }
+    }
+}
+
+/// Counters of a journal since it started.
+#[derive(Debug, Default)]
+pub struct JournalStats {
+    /// Transactions committed.
+    pub commits: AtomicU64,
+    /// Operations in them.
+    pub operations: AtomicU64,
+}
+
+/// The way to the batching task. Cheap to clone; the task ends when the last clone is dropped.
+#[derive(Clone)]
+pub struct Journal {
+    queue: mpsc::Sender<Op>,
+    stats: Arc<JournalStats>,
+}
+
+impl Journal {
+    /// Starts the journal of a store: its handle, and the task to supervise.
+    #[must_use]
+    pub fn new(store: Store) -> (Self, impl Future<Output = ()> + Send + 'static) {
+        let (queue, work) = mpsc::channel(QUEUE);
+        let stats = Arc::new(JournalStats::default());
+        (Self { queue, stats: stats.clone() }, run(store, work, stats))
+    }
+
+    /// Makes a run durable, with its first event, message, quota reservation and audit record.
+    ///
+    /// # Errors
+    /// Database errors; nothing is kept then.
+    pub async fn accept(&self, accept: Accept) -> Result<Accepted> {
+        self.ask(|to| Op::Accept(Box::new(accept), to)).await
+    }
+
+    /// Moves a run on. `None`: it has ended already (or is not known), and nothing was changed. Otherwise the sequence of the last
+    /// event that was added.
+    ///
+    /// # Errors
+    /// Database errors; nothing is kept then.
+    pub async fn advance(&self, advance: Advance) -> Result<Option<u64>> {
+        self.ask(|to| Op::Advance(Box::new(advance), to)).await
+    }
+
+    /// Removes replies that the XMPP server has confirmed.
+    ///
+    /// # Errors
+    /// Database errors.
+    pub async fn confirm(&self, replies: Vec<Uuid>) -> Result<()> {
+        self.ask(|to| Op::Confirm(replies, to)).await
+    }
+
+    /// Counters.
+    #[must_use]
+    pub fn stats(&self) -> &JournalStats {
+        &self.stats
+    }
+
+    async fn ask<T>(&self, op: impl FnOnce(oneshot::Sender<Result<T>>) -> Op) -> Result<T> {
+        let stopped = || Error::unavailable("shutting_down", "the hub is shutting down");
+        let (to, answer) = oneshot::channel();
+        self.queue.send(op(to)).await.map_err(|_| stopped())?;
+        answer.await.map_err(|_| stopped())?
+    }
+}
+
+async fn run(store: Store, mut work: mpsc::Receiver<Op>, stats: Arc<JournalStats>) {
+    let mut batch = Vec::with_capacity(BATCH);
+    while work.recv_many(&mut batch, BATCH).await > 0 {
+        let began = Instant::now();
+        let count = batch.len();
+        match commit(&store, &batch).await {
+            Ok(outcomes) => {
+                for (op, outcome) in batch.drain(..).zip(outcomes) {
+                    op.answer(Ok(outcome));
+                }
+            }
+            Err(error) if count == 1 => {
+                if let Some(op) = batch.pop() {
+                    op.answer(Err(error));
+                }
+            }
+            Err(error) => {
+                tracing::warn!(error = %error.chain(), operations = count, "a batch failed; its operations are applied one by one");
+                for op in batch.drain(..) {
+                    let outcome = commit(&store, std::slice::from_ref(&op)).await.and_then(|mut outcomes| {
+                        outcomes.pop().ok_or_else(|| Error::internal("an operation had no outcome"))
+                    });
+                    op.answer(outcome);
+                }
+            }
+        }
+        stats.commits.fetch_add(1, Ordering::Relaxed);
+        stats.operations.fetch_add(count as u64, Ordering::Relaxed);
+        metrics::histogram!("aiox_journal_commit_seconds").record(began.elapsed().as_secs_f64());
+    }
+}
+
+async fn commit(store: &Store, ops: &[Op]) -> Result<Vec<Outcome>> {
+    let mut tx = store.begin().await?;
+    let mut outcomes = Vec::with_capacity(ops.len());
+    let mut rows = insert::Rows::default();
+    for op in ops {
+        outcomes.push(match op {
+            Op::Accept(accept, _) => Outcome::Accepted(accept::apply(&mut tx, accept, &mut rows).await?),
+            Op::Advance(advance, _) => Outcome::Advanced(advance::apply(&mut tx, advance, &mut rows).await?),
+            Op::Confirm(replies, _) => {
+                confirm(&mut tx, replies).await?;
+                Outcome::Confirmed
+            }
+        });
+    }
+    rows.write(&mut tx).await?;
+    tx.commit().await?;
+    Ok(outcomes)
+}
+
+async fn confirm(tx: &mut Tx, replies: &[Uuid]) -> Result<()> {
+    for reply in replies {
+        exec!(tx, "DELETE FROM xmpp_outbox WHERE id = $1", reply)?;
+    }
+    Ok(())
+}

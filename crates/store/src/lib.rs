@@ -1,0 +1,33 @@
+//! The store: SQLite (embedded) and Postgres (cluster) behind one set of queries.
+//!
+//! Knows `sqlx`; nobody else does. Each statement is written once and expanded per backend by `each_db!`, so both run the same
+//! text. Reading and writing are types: [`Store::read`] gives a [`Reader`], [`Store::begin`] a [`Tx`]. Inside a `Tx`, read
+//! through it; never hold a `Reader` across `begin()`, nor a `Tx` across a network call. Hot writes go through the
+//! [`Journal`], which commits many of them in one transaction.
+//!
+//! To add a query: write a function in the aggregate's file, taking `&mut impl AsDb` (or `&mut Tx` if it writes), and give it a
+//! test with `both_dbs!` in `tests/`.
+#![cfg_attr(test, expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test"))]
+
+mod db;
+mod dialect;
+mod error;
+mod journal;
+mod rows;
+
+pub mod accounts;
+pub mod agents;
+pub mod audit;
+pub mod conversations;
+pub mod facts;
+pub mod federation;
+pub mod keys;
+pub mod outbox;
+pub mod peers;
+pub mod quotas;
+pub mod runs;
+pub mod tenants;
+
+pub use db::{AsDb, Backend, Db, Reader, Store, StoreOptions, Tx};
+pub use journal::{Accept, Accepted, Advance, Ending, Inbound, Journal, JournalStats, NewEvent, Outbound, Sealed};
+pub use quotas::Exhausted;
