@@ -8,7 +8,7 @@ data_path = {{data_dir}}
 certificates = {{certificates_dir}}
 plugin_paths = { {{plugins_dir}} }
 admin_socket = {{admin_socket}}
-log = { { levels = { min = "info" }, to = "stdout" } }
+log = { { levels = { min = "info" }, to = "stdout", timestamps = true } }
 network_backend = "epoll"
 use_ipv6 = {{use_ipv6}}
 

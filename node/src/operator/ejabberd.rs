@@ -1,0 +1,1 @@
+//! A private ejabberd beside the hub, as an alternative to Prosody.

@@ -1,0 +1,10 @@
+//! What `aiox up` runs beside a hub: the private XMPP server, the DNS responder that lets two such
+//! servers find each other, and the supervision of the processes.
+#![cfg_attr(test, expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test"))]
+
+pub mod dns;
+pub mod ejabberd;
+pub mod process;
+pub mod prosody;
+mod ports;
+mod service_user;
