@@ -28,14 +28,6 @@ pub(crate) struct Desk {
     leaving: bool,
 }
 
-/// What became of an offered task.
-pub(crate) enum Offered {
-    /// It runs; a result will come.
-    Running,
-    /// The result is there already.
-    Result(TaskResponse),
-}
-
 impl Desk {
     pub(crate) fn new(config: WorkerConfig) -> Result<Self, WorkerError> {
         let providers = config
@@ -73,18 +65,19 @@ impl Desk {
     }
 
     /// Starts a task, unless it is known already: a hub that lost the connection offers the run
-    /// again, and work that is under way or done is not done twice.
-    pub(crate) fn offer(&mut self, task: TaskRequest) -> Offered {
+    /// again, and work that is under way or done is not done twice. Some: the result is there
+    /// already.
+    pub(crate) fn offer(&mut self, task: TaskRequest) -> Option<TaskResponse> {
         if let Some(handle) = self.running.get(&task.request_id) {
             handle.set_lease(&task.lease_id);
-            return Offered::Running;
+            return None;
         }
         if let Some(at) = self.position(&task.request_id) {
             let mut known = self.unacked.remove(at);
             // A new attempt after a failure is really new.
             if known.error_code.is_empty() {
                 known.lease_id.clone_from(&task.lease_id);
-                return Offered::Result(self.keep(known));
+                return Some(self.keep(known));
             }
         }
         let refusal = if self.leaving {
@@ -96,13 +89,13 @@ impl Desk {
         };
         if let Some(code) = refusal {
             let response = task::refused(&task, &self.config.worker_id, code);
-            return Offered::Result(self.keep(response));
+            return Some(self.keep(response));
         }
         let handle = Handle::new(&task.lease_id);
         self.running.insert(task.request_id.clone(), handle.clone());
         self.tasks
             .spawn(task::run(task, handle, Arc::clone(&self.bench)));
-        Offered::Running
+        None
     }
 
     /// Stops a task; its result follows.

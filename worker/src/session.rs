@@ -20,7 +20,7 @@ use tonic::{Code, Streaming};
 use crate::WorkerError;
 use crate::backoff::Backoff;
 use crate::connection::{self, HubClient};
-use crate::desk::{Desk, Offered};
+use crate::desk::Desk;
 use crate::failure::ErrorCode;
 use crate::task::Link;
 
@@ -211,7 +211,7 @@ impl Session<'_> {
                     let every = Duration::from_millis(task.lease_ms / 3 + 1);
                     self.renew_every = Some(self.renew_every.map_or(every, |now| now.min(every)));
                 }
-                if let Offered::Result(response) = self.desk.offer(*task) {
+                if let Some(response) = self.desk.offer(*task) {
                     self.waiting.push_back(ToHub::TaskResponse(response));
                 }
             }

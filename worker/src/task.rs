@@ -229,3 +229,46 @@ async fn make(
 fn narrow(count: u64) -> i32 {
     i32::try_from(count).unwrap_or(i32::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use futures::stream::{self, BoxStream};
+
+    use super::*;
+    use crate::provider::{ChatRequest, Provider};
+
+    struct Broken;
+
+    impl Provider for Broken {
+        fn chat(&self, _: ChatRequest) -> BoxStream<'static, Result<ProviderEvent, Failure>> {
+            stream::iter([7_usize, 0])
+                .map(|divisor| Ok(ProviderEvent::TextDelta((1 / divisor).to_string())))
+                .boxed()
+        }
+
+        fn default_model(&self) -> Option<&str> {
+            Some("broken")
+        }
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_an_error_result() {
+        let bench = Arc::new(Bench {
+            worker_id: "w1".into(),
+            providers: Providers::from([("broken".into(), Arc::new(Broken) as Arc<_>)]),
+            default_provider: "broken".into(),
+            task_timeout: Duration::from_secs(60),
+            max_answer_bytes: 100,
+            link: watch::Sender::new(None),
+        });
+        let task = TaskRequest {
+            request_id: "r1".into(),
+            ..TaskRequest::default()
+        };
+        let response = run(task, Handle::new("lease-1"), bench).await;
+        assert_eq!(response.error_code, "worker_error");
+        assert_eq!(response.lease_id, "lease-1");
+        assert!(response.retryable);
+        assert!(!response.error_message.contains("zero"));
+    }
+}

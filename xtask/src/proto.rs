@@ -28,8 +28,8 @@ fn repository() -> anyhow::Result<PathBuf> {
 /// Generates the code of every `.proto` file into `out`.
 fn generate_into(out: &Path) -> anyhow::Result<()> {
     let root = repository()?.join("proto");
-    let descriptors =
-        protox::compile(FILES.iter().map(|file| root.join(file)), [&root]).context("proto files")?;
+    let descriptors = protox::compile(FILES.iter().map(|file| root.join(file)), [&root])
+        .context("proto files")?;
     tonic_prost_build::configure()
         .btree_map(".")
         .skip_debug(CONFIDENTIAL.iter().copied())

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 /// What the double does after a request.
@@ -16,6 +16,8 @@ pub enum Step {
     Finish,
     /// Drops the connection in the middle.
     Cut,
+    /// Waits until the test opens the gate.
+    AwaitGate,
     /// Waits until the client is gone, and reports it.
     AwaitClose,
 }
@@ -32,6 +34,7 @@ pub struct Double {
     pub seen: mpsc::Receiver<Seen>,
     /// One message for each connection that the client closed while it was awaited.
     pub closed: mpsc::Receiver<()>,
+    gate: watch::Sender<bool>,
     server: JoinHandle<()>,
 }
 
@@ -58,20 +61,32 @@ impl Double {
         let url = format!("http://{}/", listener.local_addr().unwrap());
         let (seen_in, seen) = mpsc::channel(64);
         let (closed_in, closed) = mpsc::channel(64);
+        let (gate, gate_seen) = watch::channel(false);
         let server = tokio::spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
-                let (script, seen, closed) = (script.clone(), seen_in.clone(), closed_in.clone());
-                tokio::spawn(async move {
-                    answer(socket, status, content_type, script, seen, closed).await;
-                });
+                let answering = Answering {
+                    status,
+                    content_type,
+                    script: script.clone(),
+                    seen: seen_in.clone(),
+                    closed: closed_in.clone(),
+                    gate: gate_seen.clone(),
+                };
+                tokio::spawn(answering.answer(socket));
             }
         });
         Self {
             url,
             seen,
             closed,
+            gate,
             server,
         }
+    }
+
+    /// Lets the scripts that wait at the gate go on.
+    pub fn open_gate(&self) {
+        self.gate.send_replace(true);
     }
 
     /// The next request.
@@ -87,42 +102,49 @@ pub async fn within<F: Future>(future: F) -> F::Output {
         .unwrap()
 }
 
-async fn answer(
-    mut socket: TcpStream,
-    status: &str,
-    content_type: &str,
+struct Answering {
+    status: &'static str,
+    content_type: &'static str,
     script: Vec<Step>,
     seen: mpsc::Sender<Seen>,
     closed: mpsc::Sender<()>,
-) {
-    let Some(request) = read_request(&mut socket).await else {
-        return;
-    };
-    let _ = seen.send(request).await;
-    let head = format!(
-        "HTTP/1.1 {status}\r\ncontent-type: {content_type}\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n"
-    );
-    if socket.write_all(head.as_bytes()).await.is_err() {
-        return;
-    }
-    for step in script {
-        match step {
-            Step::Say(text) => {
-                let chunk = format!("{:x}\r\n{text}\r\n", text.len());
-                if socket.write_all(chunk.as_bytes()).await.is_err() {
+    gate: watch::Receiver<bool>,
+}
+
+impl Answering {
+    async fn answer(mut self, mut socket: TcpStream) {
+        let Some(request) = read_request(&mut socket).await else {
+            return;
+        };
+        let _ = self.seen.send(request).await;
+        let head = format!(
+            "HTTP/1.1 {}\r\ncontent-type: {}\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n",
+            self.status, self.content_type
+        );
+        if socket.write_all(head.as_bytes()).await.is_err() {
+            return;
+        }
+        for step in self.script {
+            match step {
+                Step::Say(text) => {
+                    let chunk = format!("{:x}\r\n{text}\r\n", text.len());
+                    if socket.write_all(chunk.as_bytes()).await.is_err() {
+                        return;
+                    }
+                }
+                Step::Finish => {
+                    let _ = socket.write_all(b"0\r\n\r\n").await;
+                }
+                Step::Cut => return,
+                Step::AwaitGate => {
+                    let _ = self.gate.wait_for(|open| *open).await;
+                }
+                Step::AwaitClose => {
+                    let mut rest = [0; 64];
+                    while matches!(socket.read(&mut rest).await, Ok(n) if n > 0) {}
+                    let _ = self.closed.send(()).await;
                     return;
                 }
-                let _ = socket.flush().await;
-            }
-            Step::Finish => {
-                let _ = socket.write_all(b"0\r\n\r\n").await;
-            }
-            Step::Cut => return,
-            Step::AwaitClose => {
-                let mut rest = [0; 64];
-                while matches!(socket.read(&mut rest).await, Ok(n) if n > 0) {}
-                let _ = closed.send(()).await;
-                return;
             }
         }
     }

@@ -7,4 +7,6 @@
 )]
 
 mod double;
+mod hub;
 mod providers;
+mod worker;
