@@ -80,13 +80,12 @@ fn signed_bytes(document: &Value) -> Result<Vec<u8>, JwsError> {
     jws::canonical(&Value::Object(members))
 }
 
-/// The digest of a header, for `prev` of the next one.
+/// The digest of an envelope: SHA-256 of its signed bytes.
 ///
 /// # Errors
-/// When the header holds an integer beyond 2^53 - 1.
-pub fn digest(header: &EnvelopeHeader) -> Result<String, JwsError> {
-    let document = serde_json::to_value(header).map_err(|_| JwsError::Document)?;
-    signed_bytes(&document).map(|bytes| jws::sha256(&bytes))
+/// When the document is no object or holds an integer beyond 2^53 - 1.
+pub fn digest(document: &Value) -> Result<String, JwsError> {
+    signed_bytes(document).map(|bytes| jws::sha256(&bytes))
 }
 
 /// Signs an envelope. `payload_hash` is set here. The same header and payload always give the same digest, so a retry is the same
@@ -102,11 +101,12 @@ pub fn seal(local: &LocalNode, mut header: EnvelopeHeader, payload: String) -> R
     Ok((document, jws::sha256(&bytes)))
 }
 
-/// Verifies an envelope that `sender` handed over to `local`.
+/// Verifies the proof of an envelope that `sender` handed over: it is the origin, it signed this, and nothing was changed. Whether it
+/// may have an effect now is [`admit`]'s question: a copy of one that was taken long ago is proven all the same.
 ///
 /// # Errors
-/// When its proof does not hold or it is not for this hub.
-pub fn open(document: Value, sender: &NodeId, peer: &Peer, local: &NodeId, now: Ts) -> Result<Verified, EnvelopeError> {
+/// When the proof does not hold.
+pub fn prove(document: Value, sender: &NodeId, peer: &Peer) -> Result<Verified, EnvelopeError> {
     let envelope: Envelope = serde_json::from_value(document.clone()).map_err(|_| EnvelopeError::Malformed)?;
     let Envelope { header, payload, signature } = envelope;
     let bytes = signed_bytes(&document).map_err(|_| EnvelopeError::Malformed)?;
@@ -120,16 +120,24 @@ pub fn open(document: Value, sender: &NodeId, peer: &Peer, local: &NodeId, now: 
     if jws::sha256(payload.as_bytes()) != header.payload_hash {
         return Err(EnvelopeError::Payload);
     }
+    Ok(Verified { digest: jws::sha256(&bytes), header, payload, document })
+}
+
+/// Whether a proven envelope may have an effect at `local` now.
+///
+/// # Errors
+/// When it is for another hub, outside its times, or has gone round in a circle.
+pub fn admit(header: &EnvelopeHeader, peer: &Peer, local: &NodeId, now: Ts) -> Result<(), EnvelopeError> {
     if header.dest.node != *local {
         return Err(EnvelopeError::Destination);
     }
     if header.expires <= now || header.expires <= header.created || header.created > now.plus_seconds(DEFAULT_SKEW) {
         return Err(EnvelopeError::Expired);
     }
-    if header.hop > peer.record.quotas.max_hop || header.path.len() != header.hop as usize || comes_back(&header, local) {
+    if header.hop > peer.record.quotas.max_hop || header.path.len() != header.hop as usize || comes_back(header, local) {
         return Err(EnvelopeError::Loop);
     }
-    Ok(Verified { digest: jws::sha256(&bytes), header, payload, document })
+    Ok(())
 }
 
 fn verify_signature(peer: &Peer, signature: &str, bytes: &[u8], created: Ts) -> Result<(), EnvelopeError> {

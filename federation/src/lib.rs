@@ -8,8 +8,10 @@
 //! its local record allows ([`roster`]).
 #![cfg_attr(test, expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test"))]
 
-mod leaf;
+pub mod door;
 pub mod envelope;
+mod leaf;
+pub mod listener;
 pub mod local;
 pub mod ports;
 pub mod roster;

@@ -9,7 +9,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
-use crate::{ConversationId, EnvelopeId, RunId, Ts, run::HistoryMessage};
+use crate::{ConversationId, EnvelopeId, EventId, RunId, Ts, run::HistoryMessage};
 
 /// Most envelopes in one batch.
 pub const MAX_BATCH_ITEMS: usize = 100;
@@ -241,6 +241,9 @@ pub struct RunCreate {
     /// The conversation's id at the origin, for its own records.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub conversation_id: Option<ConversationId>,
+    /// Id of the run's first event, so that it is the same at both hubs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event_id: Option<EventId>,
     /// Members that this version does not know.
     #[serde(flatten)]
     pub other: Map<String, Value>,

@@ -1,0 +1,160 @@
+//! `POST /fed/v1/envelopes`: a batch in, as many verdicts out.
+
+use std::sync::Arc;
+
+use aiox_crypto::jws;
+use aiox_model::{
+    EnvelopeId,
+    federation::{EnvelopeBatch, EnvelopeVerdict, MAX_BATCH_ITEMS, Verdict, VerdictBatch, envelope_type},
+};
+use axum::{
+    Extension, Json,
+    body::Bytes,
+    extract::{State, rejection::BytesRejection},
+    response::{IntoResponse, Response},
+};
+use futures::future::join_all;
+use http::{HeaderMap, StatusCode};
+use serde_json::Value;
+
+use super::{Authenticated, Shared, problem};
+use crate::{
+    envelope::{self, Verified},
+    ports::{Answer, Incoming},
+    tls::PeerIdentity,
+    token::Operation,
+};
+
+pub(super) async fn envelopes(
+    State(shared): State<Arc<Shared>>,
+    identity: Option<Extension<PeerIdentity>>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Response {
+    let who = match shared.authenticate(identity, &headers, Operation::Deliver).await {
+        Ok(who) => who,
+        Err(response) => return response,
+    };
+    let Ok(body) = body else { return problem(StatusCode::PAYLOAD_TOO_LARGE, "too_large") };
+    let batch = jws::read_strict(&body).ok().and_then(|value| serde_json::from_value::<EnvelopeBatch>(value).ok());
+    let Some(EnvelopeBatch { envelopes }) = batch else { return problem(StatusCode::BAD_REQUEST, "invalid_request") };
+    if envelopes.is_empty() || envelopes.len() > MAX_BATCH_ITEMS {
+        return problem(StatusCode::PAYLOAD_TOO_LARGE, "too_large");
+    }
+    Json(VerdictBatch { verdicts: judge_all(&shared, &who, envelopes).await }).into_response()
+}
+
+/// Judges all items: one after the other within a conversation, side by side across conversations, so that they share a commit.
+async fn judge_all(shared: &Shared, who: &Authenticated, envelopes: Vec<Value>) -> Vec<EnvelopeVerdict> {
+    let count = envelopes.len();
+    let mut lanes: Vec<(String, Vec<(usize, Value)>)> = Vec::new();
+    for (index, document) in envelopes.into_iter().enumerate() {
+        let conv = document.get("conv").and_then(Value::as_str).unwrap_or_default();
+        match lanes.iter_mut().find(|(name, _)| name == conv) {
+            Some((_, lane)) => lane.push((index, document)),
+            None => lanes.push((conv.to_owned(), vec![(index, document)])),
+        }
+    }
+    let judged = join_all(lanes.into_iter().map(|(_, lane)| async move {
+        let mut verdicts = Vec::with_capacity(lane.len());
+        let mut blocked = false;
+        for (index, document) in lane {
+            let id = read_id(&document);
+            let verdict = if blocked { EnvelopeVerdict { id, ..retry("order") } } else { judge(shared, who, document, id).await };
+            // What follows an envelope that must come again must come again too, or it would overtake.
+            blocked |= verdict.verdict == Verdict::Retry;
+            verdicts.push((index, verdict));
+        }
+        verdicts
+    }))
+    .await;
+    let mut verdicts = vec![retry("order"); count];
+    for (index, verdict) in judged.into_iter().flatten() {
+        verdicts[index] = verdict;
+    }
+    verdicts
+}
+
+fn read_id(document: &Value) -> Option<EnvelopeId> {
+    document.get("id").and_then(Value::as_str).and_then(|id| id.parse().ok())
+}
+
+fn verdict(verdict: Verdict, code: &str) -> EnvelopeVerdict {
+    EnvelopeVerdict { id: None, verdict, code: Some(code.to_owned()), retry_after: None, receipt: None }
+}
+
+fn retry(code: &str) -> EnvelopeVerdict {
+    EnvelopeVerdict { retry_after: Some(1), ..verdict(Verdict::Retry, code) }
+}
+
+async fn judge(shared: &Shared, who: &Authenticated, document: Value, id: Option<EnvelopeId>) -> EnvelopeVerdict {
+    let judged = match envelope::prove(document, &who.identity.node, &who.peer) {
+        Ok(envelope) => judge_proven(shared, who, envelope).await,
+        Err(reason) => {
+            shared.denied(who, "federation.envelope", reason.code()).await;
+            Ok(verdict(Verdict::Refused, reason.code()))
+        }
+    };
+    let answer = judged.unwrap_or_else(|error| {
+        if !error.retryable() {
+            tracing::error!(error = %error.chain(), "an envelope could not be taken");
+        }
+        retry(error.code())
+    });
+    metrics::counter!("aiox_federation_envelopes_total", "direction" => "in", "verdict" => format!("{:?}", answer.verdict).to_lowercase()).increment(1);
+    EnvelopeVerdict { id, ..answer }
+}
+
+async fn judge_proven(shared: &Shared, who: &Authenticated, envelope: Verified) -> aiox_core::Result<EnvelopeVerdict> {
+    let door = &shared.door;
+    let (id, digest) = (envelope.header.id, envelope.digest.clone());
+    if let Some(first) = door.inbox.seen(&who.identity.node, id).await? {
+        return Ok(answered(shared, who, id, &digest, &first, true).await);
+    }
+    if let Err(reason) = envelope::admit(&envelope.header, &who.peer, &door.local.id, door.clock.now()) {
+        shared.denied(who, "federation.envelope", reason.code()).await;
+        return Ok(verdict(Verdict::Refused, reason.code()));
+    }
+    let allowed = who.peer.record.operations;
+    let permitted = match envelope.header.kind.as_str() {
+        envelope_type::RUN_CREATE => allowed.send && may_use(shared, who, &envelope).await?,
+        envelope_type::RUN_CANCEL => allowed.cancel,
+        _ => return Ok(verdict(Verdict::Refused, "unknown_type")),
+    };
+    let tenant = who.peer.local_tenant(envelope.header.tenant.as_deref()).filter(|_| permitted);
+    let Some(tenant) = tenant else {
+        shared.denied(who, "federation.envelope", "not allowed by the peer record, or no such agent").await;
+        return Ok(verdict(Verdict::Refused, "not_found"));
+    };
+    let incoming = Incoming { sender: who.identity.node.clone(), tenant: tenant.to_owned(), envelope };
+    let answer = door.inbox.take(incoming).await?;
+    Ok(answered(shared, who, id, &digest, &answer, false).await)
+}
+
+async fn may_use(shared: &Shared, who: &Authenticated, envelope: &Verified) -> aiox_core::Result<bool> {
+    let Some(agent) = &envelope.header.dest.agent else { return Ok(false) };
+    let names = shared.door.agents.names(agent).await?;
+    Ok(names.is_some_and(|names| who.peer.may_use_agent(names.iter().map(String::as_str))))
+}
+
+/// Turns a durable answer into the verdict for a copy with `digest`.
+async fn answered(shared: &Shared, who: &Authenticated, id: EnvelopeId, digest: &str, answer: &Answer, copy: bool) -> EnvelopeVerdict {
+    if answer.digest != digest {
+        shared.denied(who, "federation.envelope", "same id with another digest").await;
+        return verdict(Verdict::Refused, "digest_changed");
+    }
+    let receipt = match answer.verdict {
+        Verdict::Accepted | Verdict::Duplicate => envelope::receipt(&shared.door.local, id, digest, answer.at),
+        _ => return EnvelopeVerdict { id: None, verdict: answer.verdict, code: answer.code.clone(), retry_after: None, receipt: None },
+    };
+    match receipt {
+        Ok(receipt) => {
+            let verdict = if copy { Verdict::Duplicate } else { answer.verdict };
+            EnvelopeVerdict { id: None, verdict, code: None, retry_after: None, receipt: Some(receipt) }
+        }
+        Err(error) => {
+            tracing::error!(%error, "a receipt could not be signed");
+            retry("internal_error")
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! `GET /fed/v1/runs/{id}/events`: numbered events from any position, then the live run until its end (federation section 12).
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use aiox_model::RunId;
+use axum::{
+    Extension,
+    extract::{Path, Query, State, rejection::{PathRejection, QueryRejection}},
+    response::{
+        IntoResponse, Response,
+        sse::{Event, KeepAlive, Sse},
+    },
+};
+use futures::StreamExt;
+use http::{HeaderMap, StatusCode};
+use serde::Deserialize;
+
+use super::{Shared, failed, not_found, problem, wait};
+use crate::{ports::FeedItem, tls::PeerIdentity, token::Operation};
+
+/// Event name of a live piece of text. It has no `id:`, because it cannot be resumed from.
+pub(crate) const DELTA: &str = "delta";
+const HEARTBEAT: Duration = Duration::from_secs(15);
+const RECONNECT: Duration = Duration::from_secs(1);
+
+#[derive(Deserialize)]
+pub(super) struct After {
+    after: Option<u64>,
+}
+
+pub(super) async fn events(
+    State(shared): State<Arc<Shared>>,
+    identity: Option<Extension<PeerIdentity>>,
+    headers: HeaderMap,
+    run: Result<Path<RunId>, PathRejection>,
+    query: Result<Query<After>, QueryRejection>,
+) -> Response {
+    let who = match shared.authenticate(identity, &headers, Operation::Stream).await {
+        Ok(who) => who,
+        Err(response) => return response,
+    };
+    if let Err(response) = shared.permit(&who, |operations| operations.stream, "federation.stream").await {
+        return response;
+    }
+    let (Ok(Path(run)), Ok(Query(After { after }))) = (run, query) else { return not_found() };
+    let header = headers.get("last-event-id").map(|value| value.to_str().ok().and_then(|text| text.parse::<u64>().ok()));
+    let after = match (after, header) {
+        (Some(after), _) | (None, Some(Some(after))) => after,
+        (None, Some(None)) => return problem(StatusCode::BAD_REQUEST, "invalid_request"),
+        (None, None) => 0,
+    };
+    let Some(place) = shared.stream_place(&who.peer) else { return wait(StatusCode::TOO_MANY_REQUESTS, "too_many_streams", 5) };
+    let mut feed = match shared.door.feed.open(&who.identity.node, run, after).await {
+        Ok(Some(feed)) => feed,
+        Ok(None) => return StatusCode::NO_CONTENT.into_response(),
+        Err(error) => return failed(&error),
+    };
+    let frames = async_stream::stream! {
+        let _place = place;
+        yield Ok::<_, Infallible>(Event::default().retry(RECONNECT));
+        while let Some(item) = feed.next().await {
+            match item.map(|item| frame(&item)) {
+                Ok(Some(event)) => yield Ok(event),
+                Ok(None) => {}
+                Err(error) => {
+                    // The reader resumes from the last number it has.
+                    tracing::warn!(%run, error = %error.chain(), "event stream cut");
+                    break;
+                }
+            }
+        }
+    };
+    Sse::new(frames).keep_alive(KeepAlive::new().interval(HEARTBEAT)).into_response()
+}
+
+fn frame(item: &FeedItem) -> Option<Event> {
+    let framed = match item {
+        FeedItem::Event(event) => Event::default().id(event.sequence.to_string()).event("event").json_data(event),
+        FeedItem::Delta(delta) => Event::default().event(DELTA).json_data(delta),
+    };
+    framed.inspect_err(|error| tracing::error!(%error, "an event could not be written")).ok()
+}
