@@ -10,6 +10,9 @@ plugin_paths = { {{plugins_dir}} }
 admin_socket = {{admin_socket}}
 log = { { levels = { min = "info" }, to = "stdout", timestamps = true } }
 network_backend = "epoll"
+-- Stanzas are small and answers are waited for: with Nagle's algorithm the first ones between two
+-- hubs wait 40 ms for a delayed acknowledgement.
+network_settings = { nagle = false }
 use_ipv6 = {{use_ipv6}}
 
 -- Only these listeners: what is not named here would open on its default port.
