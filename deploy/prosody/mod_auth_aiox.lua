@@ -11,7 +11,6 @@ local hex = require "util.hex";
 local json = require "util.json";
 local new_sasl = require "util.sasl".new;
 local secure_equals = require "util.hashes".equals;
-local urldecode = require "util.http".urldecode;
 local usermanager = require "core.usermanager";
 
 local derive_keys = require "util.sasl.scram".hashers["SHA-256"];
@@ -145,10 +144,9 @@ end
 
 -- The hub and this server must mean the same account by a name: only names that nodeprep
 -- (RFC 7622 localparts) leaves unchanged are taken.
-local function read_username(path)
-	local username = urldecode(path);
-	if username and username ~= "" and encodings.nodeprep(username) == username then
-		return username;
+local function read_username(path) -- percent-decoded by Prosody's HTTP server
+	if path ~= "" and encodings.nodeprep(path) == path then
+		return path;
 	end
 	return nil;
 end

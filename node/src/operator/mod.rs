@@ -2,6 +2,7 @@
 //! servers find each other, and the supervision of the processes.
 #![cfg_attr(test, expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test"))]
 
+pub mod accounts;
 pub mod dns;
 pub mod ejabberd;
 pub mod process;
