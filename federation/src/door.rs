@@ -34,6 +34,11 @@ use crate::{
     token::{self, Operation},
 };
 
+/// SSE event name of a numbered event.
+pub(crate) const EVENT: &str = "event";
+/// SSE event name of a live piece of text. It has no `id:`, because it cannot be resumed from.
+pub(crate) const DELTA: &str = "delta";
+
 /// Everything that the peer door needs.
 pub struct Door {
     /// This hub.
@@ -153,7 +158,7 @@ impl Shared {
         match judge.verify(authorization).await {
             Ok(age) => {
                 metrics::gauge!("aiox_federation_clock_difference_seconds", "peer" => domain.to_owned()).set(age as f64);
-                door.roster.heard(domain).notify_one();
+                door.roster.hear(domain);
                 Ok(Authenticated { peer, identity })
             }
             Err(reason) => {

@@ -8,13 +8,21 @@
 //! its local record allows ([`roster`]).
 #![cfg_attr(test, expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test"))]
 
+mod backoff;
+pub mod delivery;
 pub mod door;
 pub mod envelope;
+pub mod fetch;
+pub mod follow;
 mod leaf;
+pub mod link;
 pub mod listener;
 pub mod local;
+pub mod peers;
 pub mod ports;
+pub mod publish;
 pub mod roster;
+mod sse;
 pub mod tls;
 pub mod token;
 pub mod trust;

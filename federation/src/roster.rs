@@ -17,7 +17,7 @@ use rustls::{
     crypto::aws_lc_rs,
     server::{WebPkiClientVerifier, danger::ClientCertVerifier},
 };
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 
 use crate::trust::{self, TrustError};
 
@@ -93,7 +93,8 @@ impl Peer {
 pub struct Roster {
     peers: ArcSwap<HashMap<String, Arc<Peer>>>,
     changed: watch::Sender<u64>,
-    inbound: Mutex<HashMap<String, Arc<Notify>>>,
+    /// One per peer domain that was ever active.
+    bells: Mutex<HashMap<String, watch::Sender<u64>>>,
 }
 
 impl fmt::Debug for Roster {
@@ -104,7 +105,7 @@ impl fmt::Debug for Roster {
 
 impl Default for Roster {
     fn default() -> Self {
-        Self { peers: ArcSwap::default(), changed: watch::Sender::new(0), inbound: Mutex::default() }
+        Self { peers: ArcSwap::default(), changed: watch::Sender::new(0), bells: Mutex::default() }
     }
 }
 
@@ -145,10 +146,18 @@ impl Roster {
         self.changed.subscribe()
     }
 
-    /// Rung by authenticated traffic from a peer: it is there, so what waits for it need not wait longer.
-    #[must_use]
-    pub fn heard(&self, domain: &str) -> Arc<Notify> {
-        let mut bells = self.inbound.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(bells.entry(domain.to_owned()).or_default())
+    /// Authenticated traffic came from a peer: it is there, so what waits for it need not wait longer.
+    pub(crate) fn hear(&self, domain: &str) {
+        self.bell(domain).send_modify(|rings| *rings += 1);
+    }
+
+    /// Changes whenever the peer was heard.
+    pub(crate) fn heard(&self, domain: &str) -> watch::Receiver<u64> {
+        self.bell(domain).subscribe()
+    }
+
+    fn bell(&self, domain: &str) -> watch::Sender<u64> {
+        let mut bells = self.bells.lock().unwrap_or_else(PoisonError::into_inner);
+        bells.entry(domain.to_owned()).or_default().clone()
     }
 }

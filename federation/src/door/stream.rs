@@ -15,11 +15,9 @@ use futures::StreamExt;
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 
-use super::{Shared, failed, not_found, problem, wait};
+use super::{DELTA, EVENT, Shared, failed, not_found, problem, wait};
 use crate::{ports::FeedItem, tls::PeerIdentity, token::Operation};
 
-/// Event name of a live piece of text. It has no `id:`, because it cannot be resumed from.
-pub(crate) const DELTA: &str = "delta";
 const HEARTBEAT: Duration = Duration::from_secs(15);
 const RECONNECT: Duration = Duration::from_secs(1);
 
@@ -75,7 +73,7 @@ pub(super) async fn events(
 
 fn frame(item: &FeedItem) -> Option<Event> {
     let framed = match item {
-        FeedItem::Event(event) => Event::default().id(event.sequence.to_string()).event("event").json_data(event),
+        FeedItem::Event(event) => Event::default().id(event.sequence.to_string()).event(EVENT).json_data(event),
         FeedItem::Delta(delta) => Event::default().event(DELTA).json_data(delta),
     };
     framed.inspect_err(|error| tracing::error!(%error, "an event could not be written")).ok()
