@@ -5,6 +5,7 @@ import ssl
 from collections.abc import Callable
 
 import slixmpp
+import slixmpp.exceptions
 from slixmpp.xmlstream.handler import Callback
 from slixmpp.xmlstream.matcher import StanzaPath
 from slixmpp.xmlstream.stanzabase import StanzaBase
@@ -23,6 +24,8 @@ class XmppClient:
 
     def __init__(self, jid: str, password: str, address: tuple[str, int], ca_file: str, mechanism: str | None = None):
         self.jid = jid
+        # Whose client it is; set by who made it.
+        self.account = None
         self._address = address
         self._inbox: list[StanzaBase] = []
         self._changed = asyncio.Condition()
@@ -103,6 +106,14 @@ class XmppClient:
             lambda s: s.name == "message" and s["type"] == "error" and s["from"].bare == contact,
             within,
         )
+
+    async def condition_of(self, request: slixmpp.Iq, within: float = 20) -> str:
+        """Sends a request that should be refused; returns the condition of the refusal, or `accepted`."""
+        try:
+            await request.send(timeout=within)
+        except slixmpp.exceptions.IqError as refusal:
+            return refusal.iq["error"]["condition"]
+        return "accepted"
 
     def received(self, matches: Callable[[StanzaBase], object]) -> list[StanzaBase]:
         """Everything received so far and not taken yet for which `matches` is true."""

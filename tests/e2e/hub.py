@@ -1,0 +1,118 @@
+"""One running hub as its users see it: REST accounts and agents, and XMPP clients."""
+
+import asyncio
+import itertools
+import secrets
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import aiohttp
+
+from xmpp_client import XmppClient
+
+# Each account registers from a loopback address of its own, because sign-up is limited by address.
+_source_addresses = (f"127.1.{high}.{low}" for high, low in itertools.product(range(256), range(1, 255)))
+_numbers = itertools.count(1)
+# Names must not meet those of an earlier run on the same data.
+_run = secrets.token_hex(3)
+
+
+class RestError(Exception):
+    """An answer that was not 2xx."""
+
+    def __init__(self, status: int, body):
+        super().__init__(f"HTTP {status}: {body}")
+        self.status = status
+
+
+@dataclass
+class Hub:
+    """Where a hub listens. `processes` are the pid files of its parts by name."""
+
+    domain: str
+    http: str
+    c2s: tuple[str, int]
+    s2s: tuple[str, int]
+    component: tuple[str, int]
+    xmpp_ca: Path
+    http_ca: Path | None
+    processes: dict[str, Path]
+    clients: list[XmppClient] = field(default_factory=list)
+
+    @property
+    def agents_domain(self) -> str:
+        """Domain of the hub's agents."""
+        return f"agents.{self.domain}"
+
+    async def register(self, name: str) -> "Account":
+        """A new account named after `name`, made over REST."""
+        username = f"{name}-{_run}-{next(_numbers)}"
+        account = Account(self, username, secrets.token_urlsafe(16), next(_source_addresses))
+        document = {"email": f"{username}@mail.example", "password": account.password, "username": username}
+        pair = await account.rest("POST", "/api/v1/auth/register", document)
+        account.token = pair["access_token"]
+        return account
+
+
+@dataclass
+class Account:
+    """A user of a hub."""
+
+    hub: Hub
+    username: str
+    password: str
+    source_address: str
+    token: str | None = None
+
+    @property
+    def jid(self) -> str:
+        """Bare XMPP address."""
+        return f"{self.username}@{self.hub.domain}"
+
+    async def rest(self, method: str, path: str, document=None):
+        """Calls the hub as this user; returns the answer's `data`, or the whole answer where it has none."""
+        headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
+        connector = aiohttp.TCPConnector(local_addr=(self.source_address, 0))
+        async with (
+            aiohttp.ClientSession(connector=connector, headers=headers) as session,
+            session.request(method, self.hub.http + path, json=document) as response,
+        ):
+            body = await response.json(content_type=None) if response.content_length != 0 else None
+            if response.status >= 300:
+                raise RestError(response.status, body)
+            return body["data"] if isinstance(body, dict) and "data" in body else body
+
+    async def create_agent(self, name: str, **fields) -> str:
+        """A new public agent of this user that echoes; returns its address `<handle>@agents.<domain>`."""
+        handle = f"{name}-{_run}-{next(_numbers)}"
+        document = {
+            "name": name,
+            "handle": handle,
+            "system_prompt": "Repeat what you are told.",
+            "visibility": "public",
+            "llm_config": {"provider": "echo"},
+        } | fields
+        await self.rest("POST", "/api/v1/agents", document)
+        return f"{handle}@{self.hub.agents_domain}"
+
+    def xmpp(self, *, jid=None, password=None, hub=None, ca_file=None, mechanism=None) -> XmppClient:
+        """A client of this account that is not signed in yet."""
+        hub = hub or self.hub
+        client = XmppClient(jid or self.jid, password or self.password, hub.c2s, str(ca_file or hub.xmpp_ca), mechanism)
+        client.account = self
+        self.hub.clients.append(client)
+        return client
+
+    async def online(self) -> XmppClient:
+        """A client of this account that is signed in."""
+        client = self.xmpp()
+        await client.login()
+        return client
+
+
+async def sign_off(hubs: list[Hub]) -> None:
+    """Ends every client of the hubs."""
+    clients = [client for hub in hubs for client in hub.clients]
+    for hub in hubs:
+        hub.clients.clear()
+    await asyncio.gather(*(client.logout() for client in clients), return_exceptions=True)

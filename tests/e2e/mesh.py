@@ -1,0 +1,176 @@
+"""Two federated hubs, started by `aiox up` in a directory of their own."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import ssl
+import tempfile
+from pathlib import Path
+
+from foreign_pki import make_certificate
+from hub import Account, Hub, sign_off
+from slow_model import SlowModel
+from xmpp_client import XmppClient
+
+UP_TIME = 120.0
+DOWN_TIME = 60.0
+
+
+class Mesh:
+    """The hubs `a` and `b`, and what tests do to them."""
+
+    def __init__(self) -> None:
+        self.model = SlowModel()
+        self._stack = contextlib.AsyncExitStack()
+        self.a: Hub
+        self.b: Hub
+        self.scratch: Path
+        self._directory: Path
+
+    async def __aenter__(self) -> "Mesh":
+        try:
+            self.scratch = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="aiox-e2e-")))
+            # The XMPP server's own user must be able to pass.
+            self.scratch.chmod(0o711)
+            self._directory = self.scratch / "mesh"
+            await self._stack.enter_async_context(self.model)
+            self._stack.push_async_callback(self._down)
+            await self.up()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        return self
+
+    async def __aexit__(self, *_) -> None:
+        await self._stack.aclose()
+
+    async def up(self) -> None:
+        """Starts what does not run."""
+        summary = json.loads(await self._aiox("up", "--json", patience=UP_TIME))
+        hubs = [self._hub(document) for document in summary["hubs"]]
+        if not hasattr(self, "a"):
+            self.a, self.b = hubs
+
+    async def _down(self) -> None:
+        await self._aiox("down", patience=DOWN_TIME)
+
+    async def _aiox(self, *arguments: str, patience: float) -> str:
+        """Runs the program to its end; returns its standard output."""
+        program = os.environ.get("AIOX_BIN")
+        if not program:
+            raise RuntimeError("AIOX_BIN must name the aiox program")
+        environment = os.environ | {"AIOX_HOME": str(self._directory), "OLLAMA_BASE_URL": self.model.url}
+        process = await asyncio.create_subprocess_exec(
+            program, *arguments, env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        )
+        async with asyncio.timeout(patience):
+            output, problems = await process.communicate()
+        if process.returncode != 0:
+            raise RuntimeError(f"aiox {' '.join(arguments)} ended with {process.returncode}\n{problems.decode()}\n{self.last_log_lines()}")
+        return output.decode()
+
+    def foreign_authority(self) -> Path:
+        """The certificate of an authority that signed nothing here."""
+        directory = self.scratch / "foreign"
+        make_certificate(directory, ["nobody.example"])
+        return directory / "ca.crt"
+
+    def client_like(self, client: XmppClient) -> XmppClient:
+        """A further client of the same account."""
+        return client.account.xmpp()
+
+    async def login_patiently(self, account: Account) -> XmppClient:
+        """Signs in as soon as the server lets one."""
+        async with asyncio.timeout(UP_TIME):
+            while True:
+                try:
+                    return await account.online()
+                except (ConnectionError, TimeoutError, ssl.SSLError, OSError):
+                    await self.breathe()
+
+    async def breathe(self) -> None:
+        """What a client does before it tries again. No test relies on the length."""
+        await asyncio.sleep(0.2)
+
+    async def kill(self, hub: Hub, part: str) -> None:
+        """kill -9, and waits until the process is gone."""
+        pid = int(hub.processes[part].read_text().split()[0])
+        os.kill(pid, signal.SIGKILL)
+        async with asyncio.timeout(10):
+            while _runs(pid):
+                await asyncio.sleep(0.01)
+
+    @contextlib.asynccontextmanager
+    async def stopped(self, hub: Hub, part: str):
+        """The part is dead inside of the block."""
+        await self.kill(hub, part)
+        try:
+            yield
+        finally:
+            await self.up()
+
+    @contextlib.asynccontextmanager
+    async def impostor(self, hub: Hub, certificate: tuple[Path, Path], seen: bytearray):
+        """A server on the hub's s2s address that offers TLS with this certificate and keeps what it reads."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*certificate)
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            try:
+                await _offer(reader, writer, seen, "<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'><required/></starttls>")
+                await _keep_until(reader, seen, b"starttls")
+                writer.write(b"<proceed xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>")
+                await writer.start_tls(context)
+                await _offer(reader, writer, seen,
+                             "<mechanisms xmlns='urn:ietf:params:xml:ns:xmpp-sasl'><mechanism>EXTERNAL</mechanism></mechanisms>")
+                while part := await reader.read(65536):
+                    seen.extend(part)
+            except (ConnectionError, ssl.SSLError, asyncio.IncompleteReadError):
+                pass
+            finally:
+                writer.close()
+
+        server = await asyncio.start_server(serve, *hub.s2s)
+        async with server:
+            yield
+
+    async def end_test(self) -> None:
+        """Signs everybody off and lets the model answer again."""
+        self.model.release()
+        await sign_off([self.a, self.b])
+
+    def last_log_lines(self) -> str:
+        """The ends of all logs."""
+        parts = []
+        for path in sorted(self._directory.rglob("*.log")):
+            lines = path.read_text(errors="replace").splitlines()[-15:]
+            parts.append("\n".join([f"--- {path.relative_to(self._directory)}", *lines]))
+        return "\n".join(parts)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state not in "ZX"
+
+
+async def _keep_until(reader: asyncio.StreamReader, seen: bytearray, end: bytes) -> None:
+    start = len(seen)
+    while end not in seen[start:]:
+        part = await reader.read(65536)
+        if not part:
+            raise ConnectionResetError
+        seen.extend(part)
+
+
+async def _offer(reader, writer, seen: bytearray, feature: str) -> None:
+    await _keep_until(reader, seen, b"<stream:stream")
+    writer.write(
+        b"<?xml version='1.0'?><stream:stream xmlns='jabber:server' xmlns:stream='http://etherx.jabber.org/streams' id='1' version='1.0'>"
+        b"<stream:features>" + feature.encode() + b"</stream:features>"
+    )
+    await writer.drain()

@@ -1,0 +1,49 @@
+"""One account for REST and XMPP."""
+
+import ssl
+
+from xmpp_client import LoginRefused
+
+
+async def refused(login) -> bool:
+    try:
+        await login
+    except LoginRefused:
+        return True
+    return False
+
+
+async def test_the_rest_password_opens_the_xmpp_server(mesh):
+    alice = await mesh.a.register("alice")
+    for mechanism in ("SCRAM-SHA-256", "PLAIN"):
+        client = alice.xmpp(mechanism=mechanism)
+        await client.login()
+        assert client.mechanism == mechanism
+        await client.logout()
+
+
+async def test_other_credentials_do_not(mesh):
+    bob = await mesh.b.register("bob")
+    assert await refused(bob.xmpp(password="not the password").login())
+    assert await refused(bob.xmpp(password="not the password", mechanism="PLAIN").login())
+    stranger = bob.xmpp(jid=f"nobody-{bob.username}@{mesh.b.domain}")
+    assert await refused(stranger.login())
+    # The same name and password on the other hub is another account.
+    assert await refused(bob.xmpp(jid=f"{bob.username}@{mesh.a.domain}", hub=mesh.a).login())
+
+
+async def test_accounts_cannot_be_made_over_xmpp(mesh):
+    alice = await mesh.a.register("alice")
+    client = await alice.online()
+    request = client.stream.make_iq_get(ito=mesh.a.domain)
+    request.append_xml("jabber:iq:register")
+    assert await client.condition_of(request) in ("service-unavailable", "feature-not-implemented", "not-allowed")
+
+
+async def test_a_client_that_does_not_trust_the_authority_stays_out(mesh):
+    alice = await mesh.a.register("alice")
+    try:
+        await alice.xmpp(ca_file=mesh.foreign_authority()).login()
+    except (ConnectionError, ssl.SSLError):
+        return
+    raise AssertionError("the client took a certificate of an unknown authority")
