@@ -82,7 +82,7 @@ impl Desk {
         }
         let refusal = if self.leaving {
             Some(ErrorCode::WorkerDraining)
-        } else if self.running.len() >= self.config.max_concurrent as usize {
+        } else if self.active() >= self.config.max_concurrent as usize {
             Some(ErrorCode::WorkerBusy)
         } else {
             None
@@ -166,8 +166,12 @@ impl Desk {
         running.chain(done).collect()
     }
 
+    /// Tasks at work. A stopped one has left its place, though its result is still to come.
     pub(crate) fn active(&self) -> usize {
-        self.running.len()
+        self.running
+            .values()
+            .filter(|handle| !handle.is_stopped())
+            .count()
     }
 
     pub(crate) fn mean_latency_ms(&self) -> i32 {

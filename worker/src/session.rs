@@ -134,7 +134,7 @@ impl Session<'_> {
         loop {
             let renew = self.renew_every.filter(|_| !self.desk.held().is_empty());
             renew_at = renew.map(|every| renew_at.unwrap_or_else(|| Instant::now() + every));
-            if self.waiting.is_empty() && self.nothing_left() {
+            if self.waiting.is_empty() && self.desk.is_clear() {
                 if leave_by.is_some() {
                     return Ok(End::Drained);
                 }
@@ -198,10 +198,6 @@ impl Session<'_> {
                 }
             }
         }
-    }
-
-    fn nothing_left(&self) -> bool {
-        self.desk.active() == 0 && self.desk.is_clear()
     }
 
     fn take(&mut self, payload: FromHub) {

@@ -55,6 +55,10 @@ impl Handle {
             .clone()
     }
 
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stopped.is_cancelled()
+    }
+
     /// Stops the task; only the first reason counts.
     pub(crate) fn stop(&self, why: ErrorCode) {
         let _ = self.why.set(why);

@@ -361,6 +361,35 @@ async fn places_are_bounded_and_independent() {
 }
 
 #[tokio::test]
+async fn a_stopped_task_leaves_its_place_at_once() {
+    let mut hub = Hub::start().await;
+    let mut double = hanging().await;
+    let mut config = with_double(&hub, &double);
+    config.max_concurrent = 1;
+    let _worker = Worker::start(config);
+    let (mut session, _) = hub.registered().await;
+    for round in 0..20 {
+        let (stopped, next) = (format!("s{round}"), format!("n{round}"));
+        session.give(slow(&stopped)).await;
+        double.request().await;
+        session
+            .say(FromHub::CancelTask(CancelTask {
+                request_id: stopped.clone(),
+                reason: "canceled".into(),
+            }))
+            .await;
+        session.give(task(&next)).await;
+        let mut codes = std::collections::BTreeMap::new();
+        for _ in 0..2 {
+            let (result, _) = session.result().await;
+            codes.insert(result.request_id, result.error_code);
+        }
+        assert_eq!(codes[&stopped], "canceled");
+        assert_eq!(codes[&next], "");
+    }
+}
+
+#[tokio::test]
 async fn a_long_answer_is_cut_at_its_bound() {
     let mut hub = Hub::start().await;
     let mut config = config(&hub);
