@@ -1,6 +1,7 @@
 """One account for REST and XMPP."""
 
 import ssl
+from xml.etree import ElementTree
 
 from xmpp_client import LoginRefused
 
@@ -35,8 +36,10 @@ async def test_other_credentials_do_not(mesh):
 async def test_accounts_cannot_be_made_over_xmpp(mesh):
     alice = await mesh.a.register("alice")
     client = await alice.online()
-    request = client.stream.make_iq_get(ito=mesh.a.domain)
-    request.append_xml("jabber:iq:register")
+    request = client.stream.make_iq_set(ito=mesh.a.domain)
+    request.append(ElementTree.fromstring(
+        "<query xmlns='jabber:iq:register'><username>mallory</username><password>long enough</password></query>"
+    ))
     assert await client.condition_of(request) in ("service-unavailable", "feature-not-implemented", "not-allowed")
 
 

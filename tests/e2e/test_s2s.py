@@ -71,11 +71,9 @@ async def test_nothing_is_sent_to_a_hub_with_a_foreign_certificate(mesh):
     client = await (await mesh.a.register("alice")).online()
     foreign = make_certificate(mesh.scratch / "foreign-server", [mesh.b.domain, mesh.b.agents_domain])
     seen = bytearray()
-    async with mesh.stopped(mesh.b, "xmpp"):
-        impostor = await mesh.impostor(mesh.b, foreign, seen)
-        async with impostor:
-            asked = client.say(f"agent@{mesh.b.agents_domain}", "this is secret")
-            error = await client.error_from(f"agent@{mesh.b.agents_domain}", within=60)
+    async with mesh.stopped(mesh.b, "xmpp"), mesh.impostor(mesh.b, foreign, seen):
+        asked = client.say(f"agent@{mesh.b.agents_domain}", "this is secret")
+        error = await client.error_from(f"agent@{mesh.b.agents_domain}", within=60)
     assert error["id"] == asked, error
     assert b"stream:stream" in seen, "the hub never connected, so this proves nothing"
     assert b"this is secret" not in seen
