@@ -42,7 +42,8 @@ impl From<&Error> for Fault {
             Error::Unauthenticated(_) => Self::new(ErrorType::Auth, Condition::NotAuthorized, "Error: Message not authorized"),
             Error::Forbidden { .. } => Self::new(ErrorType::Auth, Condition::Forbidden, "Error: Message not authorized"),
             Error::Limited { message, .. } => {
-                Self::new(ErrorType::Wait, Condition::ResourceConstraint, format!("Error: Quota exceeded: {message}"))
+                let reason = message.strip_prefix("Quota exceeded: ").unwrap_or(message);
+                Self::new(ErrorType::Wait, Condition::ResourceConstraint, format!("Error: Quota exceeded: {reason}"))
             }
             Error::Unavailable { code: "timeout", .. } => {
                 Self::new(ErrorType::Wait, Condition::RemoteServerTimeout, "Sorry, the request timed out. Please try again.")

@@ -2,11 +2,17 @@
 //!
 //! Any local or federated user decides what arrives here. A stanza over one of the bounds is read to its end without being
 //! kept, so memory stays flat, and is reported with the attributes of its head so that it can be answered.
+//!
+//! Prefixes are resolved here and not by the XML library: its resolver ends the stream at an undeclared prefix, and looks through
+//! every open element for each new one, which lets one deeply nested stanza hold the reader for seconds.
 
-use rxml::{AttrMap, Event, Namespace};
+use rxml::{AttrMap, Namespace, NcName, RawEvent, RawQName};
 use xmpp_parsers::{jid::Jid, minidom::Element};
 
-use super::{NS_COMPONENT, NS_STREAM};
+use super::{
+    NS_COMPONENT, NS_STREAM,
+    inbound::{Head, Inbound, Kind, Refusal, Stanza},
+};
 
 /// Levels of nesting that are kept. Deeper trees are refused: dropping a tree is recursive.
 pub(crate) const MAX_DEPTH: usize = 64;
@@ -14,152 +20,84 @@ pub(crate) const MAX_DEPTH: usize = 64;
 pub(crate) const MAX_STANZA_BYTES: usize = 1024 * 1024;
 /// Elements and attributes of one stanza that are kept: each costs far more memory than its few bytes on the wire.
 pub(crate) const MAX_NODES: usize = 8192;
-/// Longest head attribute that is sent back in an error.
-const MAX_ECHO: usize = 16 * 1024;
+/// What one of them costs beside its bytes, roughly.
+const NODE_COST: usize = 256;
 
-/// The three kinds of stanza (RFC 6120 section 8.2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
-    Message,
-    Presence,
-    Iq,
+/// Namespaces that one element declares.
+#[derive(Debug, Default)]
+struct Scope {
+    default: Option<Namespace<'static>>,
+    prefixes: Vec<(NcName, Namespace<'static>)>,
 }
 
-impl Kind {
-    fn parse(name: &str) -> Option<Self> {
-        match name {
-            "message" => Some(Self::Message),
-            "presence" => Some(Self::Presence),
-            "iq" => Some(Self::Iq),
-            _ => None,
-        }
-    }
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Message => "message",
-            Self::Presence => "presence",
-            Self::Iq => "iq",
-        }
-    }
-}
-
-/// A stanza whose addresses are valid. Everything else in `element` is as the sender wrote it.
+/// A start tag that is being read.
 #[derive(Debug)]
-pub(crate) struct Stanza {
-    pub(crate) kind: Kind,
-    pub(crate) from: Jid,
-    pub(crate) to: Jid,
-    pub(crate) id: Option<String>,
-    /// The `type` attribute; absent when it was absent or empty.
-    pub(crate) type_: Option<String>,
-    pub(crate) element: Element,
-    /// What keeping it in memory costs, in bytes, roughly.
-    pub(crate) cost: usize,
+struct Tag {
+    name: RawQName,
+    attributes: Vec<(RawQName, String)>,
+    over: Option<Refusal>,
 }
 
-/// The raw head of a stanza that was refused.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Head {
-    pub(crate) kind: Kind,
-    pub(crate) from: Option<String>,
-    pub(crate) to: Option<String>,
-    pub(crate) id: Option<String>,
-    pub(crate) type_: Option<String>,
-}
-
-/// Why a stanza was refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Refusal {
-    TooDeep,
-    TooLarge,
-    TooManyNodes,
-    BadAddress,
-}
-
-impl Refusal {
-    /// A label for metrics and logs.
-    pub(crate) fn label(self) -> &'static str {
-        match self {
-            Self::TooDeep => "too_deep",
-            Self::TooLarge => "too_large",
-            Self::TooManyNodes => "too_many_nodes",
-            Self::BadAddress => "bad_address",
-        }
-    }
-}
-
-/// What the server sent.
-#[derive(Debug)]
-pub(crate) enum Inbound {
-    Stanza(Box<Stanza>),
-    Refused(Head, Refusal),
-    /// `<stream:error>` with the name of its condition.
-    StreamError(String),
-    /// An element that is no stanza, for instance `<handshake/>`.
-    Other { name: String, namespace: String },
-    /// `</stream:stream>`
-    Closed,
-}
-
-/// Collects events until something is complete. The events of the stream header are not for it.
-#[derive(Default)]
+/// Collects events until something is complete. The first element is the stream's root.
+#[derive(Debug, Default)]
 pub(crate) struct Assembler {
+    /// Of the root and of each open element.
+    scopes: Vec<Scope>,
     open: Vec<Element>,
+    tag: Option<Tag>,
     head: Option<Head>,
     bytes: usize,
     nodes: usize,
+    /// Open elements of the stanza that is being thrown away, and why it is.
     discard: Option<(usize, Refusal)>,
 }
 
 impl Assembler {
     /// Takes one event; returns what it completed.
-    pub(crate) fn take(&mut self, event: Event) -> Option<Inbound> {
+    pub(crate) fn take(&mut self, event: RawEvent) -> Option<Inbound> {
+        let depth = self.discard.map_or(self.open.len(), |(depth, _)| depth);
+        if depth == 0 && self.tag.is_none() {
+            (self.bytes, self.nodes, self.head) = (0, 0, None);
+        }
+        self.bytes = self.bytes.saturating_add(event.metrics().len());
         match event {
-            Event::XmlDeclaration(..) => None,
-            Event::StartElement(metrics, (namespace, name), attributes) => {
-                let depth = self.depth();
-                if depth == 0 {
-                    *self = Self::default();
-                    if namespace.as_str() == NS_COMPONENT {
-                        self.head = Kind::parse(name.as_str()).map(|kind| head(kind, &attributes));
-                    }
-                }
-                self.bytes = self.bytes.saturating_add(metrics.len());
-                self.nodes = self.nodes.saturating_add(1 + attributes.len());
+            RawEvent::XmlDeclaration(..) => None,
+            RawEvent::ElementHeadOpen(_, name) => {
+                self.nodes += 1;
                 if let Some((depth, _)) = &mut self.discard {
                     *depth += 1;
-                    return None;
-                }
-                let refusal = if depth >= MAX_DEPTH { Some(Refusal::TooDeep) } else { self.over_budget() };
-                if let Some(refusal) = refusal {
-                    self.open.clear();
-                    self.discard = Some((depth + 1, refusal));
-                    return None;
-                }
-                let mut element = Element::bare(name.as_str(), namespace.as_str());
-                *element.attrs_mut() = attributes;
-                self.open.push(element);
-                None
-            }
-            Event::Text(metrics, text) => {
-                self.bytes = self.bytes.saturating_add(metrics.len());
-                if self.discard.is_some() || self.open.is_empty() {
-                    return None;
-                }
-                if let Some(refusal) = self.over_budget() {
-                    self.discard = Some((self.open.len(), refusal));
-                    self.open.clear();
-                } else if let Some(element) = self.open.last_mut() {
-                    element.append_text(text);
+                } else {
+                    let over = if depth >= MAX_DEPTH { Some(Refusal::TooDeep) } else { self.over_budget() };
+                    self.tag = Some(Tag { name, attributes: Vec::new(), over });
                 }
                 None
             }
-            Event::EndElement(_) => self.close(),
+            RawEvent::Attribute(_, name, value) => {
+                self.nodes += 1;
+                let over = self.over_budget();
+                let first = self.open.is_empty();
+                if let Some(tag) = &mut self.tag {
+                    tag.over = tag.over.or(over);
+                    // The head of a refused stanza is still wanted, for its answer.
+                    if tag.over.is_none() || first && is_head(&name) && tag.attributes.len() < MAX_NODES {
+                        tag.attributes.push((name, value));
+                    }
+                }
+                None
+            }
+            RawEvent::ElementHeadClose(_) => self.tag.take().and_then(|tag| self.start(tag)),
+            RawEvent::Text(_, text) => {
+                if self.discard.is_none() {
+                    if let Some(refusal) = self.over_budget().filter(|_| !self.open.is_empty()) {
+                        self.throw_away(self.open.len(), refusal);
+                    } else if let Some(element) = self.open.last_mut() {
+                        element.append_text(text);
+                    }
+                }
+                None
+            }
+            RawEvent::ElementFoot(_) => self.end(),
         }
-    }
-
-    fn depth(&self) -> usize {
-        self.discard.map_or(self.open.len(), |(depth, _)| depth)
     }
 
     fn over_budget(&self) -> Option<Refusal> {
@@ -172,7 +110,80 @@ impl Assembler {
         }
     }
 
-    fn close(&mut self) -> Option<Inbound> {
+    fn throw_away(&mut self, depth: usize, refusal: Refusal) {
+        self.open.clear();
+        self.scopes.truncate(1);
+        self.discard = Some((depth, refusal));
+    }
+
+    fn start(&mut self, tag: Tag) -> Option<Inbound> {
+        let root = self.scopes.is_empty();
+        let depth = self.open.len();
+        if depth == 0 && !root && tag.name.0.is_none() {
+            self.head = Kind::parse(tag.name.1.as_str()).map(|kind| head(kind, &tag.attributes));
+        }
+        let element = match tag.over {
+            Some(refusal) => Err(refusal),
+            None => self.element(tag.name, tag.attributes),
+        };
+        match element {
+            Ok(element) if root => {
+                if !element.is("stream", NS_STREAM) {
+                    return Some(Inbound::Other { name: element.name().to_owned(), namespace: element.ns() });
+                }
+                Some(Inbound::Opened(element.attr::<str>("id").map(str::to_owned)))
+            }
+            Ok(element) => {
+                self.open.push(element);
+                None
+            }
+            Err(refusal) => {
+                self.throw_away(depth + 1, refusal);
+                None
+            }
+        }
+    }
+
+    /// Resolves the names of a tag and opens its scope.
+    fn element(&mut self, name: RawQName, attributes: Vec<(RawQName, String)>) -> Result<Element, Refusal> {
+        let mut scope = Scope::default();
+        let mut plain = Vec::with_capacity(attributes.len());
+        for ((prefix, name), value) in attributes {
+            match prefix.as_deref().map(|prefix| prefix.as_str()) {
+                None if name.as_str() == "xmlns" => scope.default = Some(Namespace::from(value)),
+                Some("xmlns") => scope.prefixes.push((name, Namespace::from(value))),
+                _ => plain.push((prefix, name, value)),
+            }
+        }
+        self.scopes.push(scope);
+        let mut resolved = AttrMap::new();
+        for (prefix, name, value) in plain {
+            let namespace = match prefix {
+                None => Namespace::none().clone(),
+                Some(prefix) => self.namespace(prefix.as_str()).ok_or(Refusal::BadNames)?,
+            };
+            if resolved.insert(namespace, name, value).is_some() {
+                return Err(Refusal::BadNames);
+            }
+        }
+        let namespace = match &name.0 {
+            None => self.scopes.iter().rev().find_map(|scope| scope.default.clone()).unwrap_or_else(|| Namespace::none().clone()),
+            Some(prefix) => self.namespace(prefix.as_str()).ok_or(Refusal::BadNames)?,
+        };
+        let mut element = Element::bare(name.1.as_str(), namespace.as_str());
+        *element.attrs_mut() = resolved;
+        Ok(element)
+    }
+
+    fn namespace(&self, prefix: &str) -> Option<Namespace<'static>> {
+        if prefix == "xml" {
+            return Some(Namespace::xml().clone());
+        }
+        let declared = |scope: &Scope| scope.prefixes.iter().find(|(name, _)| name.as_str() == prefix).map(|(_, namespace)| namespace.clone());
+        self.scopes.iter().rev().find_map(declared)
+    }
+
+    fn end(&mut self) -> Option<Inbound> {
         if let Some((depth, refusal)) = &mut self.discard {
             *depth -= 1;
             if *depth > 0 {
@@ -185,6 +196,7 @@ impl Assembler {
                 None => Inbound::Other { name: refusal.label().to_owned(), namespace: String::new() },
             });
         }
+        self.scopes.pop();
         let Some(element) = self.open.pop() else { return Some(Inbound::Closed) };
         if let Some(parent) = self.open.last_mut() {
             parent.append_child(element);
@@ -198,40 +210,27 @@ impl Assembler {
             let condition = element.children().next().map_or_else(|| "undefined-condition".to_owned(), |c| c.name().to_owned());
             return Inbound::StreamError(condition);
         }
-        let Some(head) = self.head.take() else {
-            return Inbound::Other { name: element.name().to_owned(), namespace: element.ns() };
-        };
+        let head = self.head.take().filter(|_| element.has_ns(NS_COMPONENT));
+        let Some(head) = head else { return Inbound::Other { name: element.name().to_owned(), namespace: element.ns() } };
         let address = |text: &Option<String>| text.as_deref().and_then(|text| Jid::new(text).ok());
         let (Some(from), Some(to)) = (address(&head.from), address(&head.to)) else {
             return Inbound::Refused(head, Refusal::BadAddress);
         };
-        let cost = self.bytes + self.nodes * 256;
+        let cost = self.bytes + self.nodes * NODE_COST;
         Inbound::Stanza(Box::new(Stanza { kind: head.kind, from, to, id: head.id, type_: head.type_, element, cost }))
     }
 }
 
-fn head(kind: Kind, attributes: &AttrMap) -> Head {
-    let read = |name: &str| attributes.get(&Namespace::NONE, name).filter(|text| !text.is_empty()).cloned();
-    Head { kind, from: read("from"), to: read("to"), id: read("id"), type_: read("type") }
+fn is_head(name: &RawQName) -> bool {
+    name.0.is_none() && matches!(name.1.as_str(), "from" | "to" | "id" | "type")
 }
 
-impl Head {
-    /// Whether an error may answer it: never an error or a result (RFC 6120 section 8.3.1), never a presence, never
-    /// attributes so long that the answer would be a weapon, and only for an address in our own domain, because the server
-    /// closes the whole link for any other `from`.
-    pub(crate) fn answerable(&self, domain: &str) -> bool {
-        let to_us = self.to.as_deref().is_some_and(|to| {
-            let bare = to.split_once('/').map_or(to, |(bare, _)| bare);
-            bare.rsplit_once('@').map_or(bare, |(_, domain)| domain).eq_ignore_ascii_case(domain)
-        });
-        let short = [&self.from, &self.to, &self.id].into_iter().flatten().all(|text| text.len() <= MAX_ECHO);
-        let wanted = match self.kind {
-            Kind::Message => self.type_.as_deref() != Some("error"),
-            Kind::Iq => !matches!(self.type_.as_deref(), Some("error" | "result")),
-            Kind::Presence => false,
-        };
-        to_us && short && wanted && self.from.is_some()
-    }
+fn head(kind: Kind, attributes: &[(RawQName, String)]) -> Head {
+    let read = |wanted: &str| {
+        let found = attributes.iter().find(|(name, _)| name.0.is_none() && name.1.as_str() == wanted);
+        found.map(|(_, value)| value.clone()).filter(|value| !value.is_empty())
+    };
+    Head { kind, from: read("from"), to: read("to"), id: read("id"), type_: read("type") }
 }
 
 #[cfg(test)]
@@ -243,14 +242,14 @@ mod tests {
         let text = format!("<stream:stream xmlns='{NS_COMPONENT}' xmlns:stream='{NS_STREAM}' id='1'>{xml}");
         let mut options = rxml::Options::default();
         options.max_token_length = super::super::MAX_TOKEN_BYTES;
-        let mut reader = rxml::Reader::with_options(text.as_bytes(), options);
-        assert!(matches!(reader.read().unwrap(), Some(Event::StartElement(..))));
+        let mut reader = rxml::RawReader::with_options(text.as_bytes(), options);
         let mut assembler = Assembler::default();
         let mut out = Vec::new();
         // The input ends inside the stream element, which the reader reports as an error after all events.
         while let Ok(Some(event)) = reader.read() {
             out.extend(assembler.take(event));
         }
+        assert!(matches!(out.remove(0), Inbound::Opened(Some(id)) if id == "1"));
         out
     }
 
@@ -295,12 +294,26 @@ mod tests {
     }
 
     #[test]
-    fn errors_results_and_presences_are_never_answerable() {
-        for (kind, type_) in [(Kind::Message, "error"), (Kind::Iq, "error"), (Kind::Iq, "result"), (Kind::Presence, "subscribe")] {
-            let text = |text: &str| Some(text.to_owned());
-            let head = Head { kind, from: text("a@b"), to: text("c@d"), id: text("1"), type_: text(type_) };
-            assert!(!head.answerable("d"), "{head:?}");
+    fn prefixes_are_resolved_and_bad_names_are_refused() {
+        let Inbound::Stanza(stanza) = one(&format!("{HEAD} xmlns:p='urn:p' p:a='1' xml:lang='de'><p:x><y xmlns='urn:y'/><z/></p:x></message>")) else {
+            panic!("not kept")
+        };
+        assert_eq!(stanza.element.attr_ns::<str, str>("urn:p", "a"), Some("1"));
+        let x = stanza.element.get_child("x", "urn:p").unwrap();
+        assert!(x.has_child("y", "urn:y") && x.has_child("z", NS_COMPONENT));
+        for bad in ["<q:x/>", "<x q:a='1'/>", "<x xmlns:a='u' xmlns:b='u' a:c='1' b:c='2'/>"] {
+            assert!(matches!(one(&format!("{HEAD}>{bad}</message>")), Inbound::Refused(_, Refusal::BadNames)), "{bad}");
         }
+        assert!(matches!(one("<message xmlns='urn:other' from='a@b' to='c@d'/>"), Inbound::Other { .. }));
+    }
+
+    #[test]
+    fn a_head_is_known_even_when_its_own_tag_is_too_much() {
+        let attributes: String = (0..MAX_NODES).map(|n| format!(" a{n}=''")).collect();
+        let Inbound::Refused(head, Refusal::TooManyNodes) = one(&format!("<message{attributes} id='7' from='a@b' to='c@d'/>")) else {
+            panic!("not refused")
+        };
+        assert_eq!(head.id.as_deref(), Some("7"));
     }
 
     #[test]
@@ -312,7 +325,7 @@ mod tests {
     proptest! {
         #[test]
         fn random_bytes_never_panic(bytes: Vec<u8>) {
-            let mut reader = rxml::Reader::new(&bytes[..]);
+            let mut reader = rxml::RawReader::new(&bytes[..]);
             let mut assembler = Assembler::default();
             while let Ok(Some(event)) = reader.read() { assembler.take(event); }
         }

@@ -4,6 +4,7 @@
 
 mod assemble;
 mod backoff;
+mod inbound;
 mod io;
 mod session;
 
@@ -13,7 +14,7 @@ use secrecy::SecretString;
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use assemble::{Head, Inbound, Kind, Stanza};
+pub(crate) use inbound::{Inbound, Kind, Stanza};
 pub(crate) use io::{Outbound, SendError};
 pub(crate) use session::Session;
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rxml::{AsyncReader, Event, Namespace};
+use rxml::AsyncRawReader;
 use secrecy::ExposeSecret;
 use tokio::{
     io::{AsyncWriteExt, BufReader},
@@ -18,7 +18,8 @@ use xmpp_parsers::{component::Handshake, minidom::Element};
 
 use super::{
     LinkError, LinkOptions, MAX_TOKEN_BYTES, NS_COMPONENT, NS_STREAM,
-    assemble::{Assembler, Inbound, Kind, Stanza},
+    assemble::Assembler,
+    inbound::{Inbound, Kind, Stanza},
     io::{Outbound, write_loop},
 };
 use crate::{confirm, stanza};
@@ -28,11 +29,12 @@ const INBOUND: usize = 64;
 /// How long the server may take to close its half after we closed ours.
 const CLOSE_WAIT: Duration = Duration::from_secs(1);
 
-type Reader = AsyncReader<BufReader<OwnedReadHalf>>;
+type Reader = AsyncRawReader<BufReader<OwnedReadHalf>>;
 
 /// A connection after its handshake.
 pub(crate) struct Opened {
     reader: Reader,
+    assembler: Assembler,
     writer: OwnedWriteHalf,
 }
 
@@ -79,35 +81,29 @@ async fn handshake(socket: TcpStream, options: &LinkOptions) -> Result<Opened, L
         options.domain
     );
     writer.write_all(header.as_bytes()).await.map_err(LinkError::Io)?;
-    let stream_id = loop {
-        match reader.read().await.map_err(LinkError::Io)? {
-            Some(Event::XmlDeclaration(..) | Event::Text(..)) => {}
-            Some(Event::StartElement(_, (namespace, name), attributes)) => {
-                if namespace.as_str() != NS_STREAM || name.as_str() != "stream" {
-                    return Err(LinkError::Protocol("no stream header"));
-                }
-                let id = attributes.get(&Namespace::NONE, "id").cloned();
-                break id.ok_or(LinkError::Protocol("no stream id"))?;
-            }
-            _ => return Err(LinkError::Closed),
-        }
+    let mut assembler = Assembler::default();
+    let stream_id = match next(&mut reader, &mut assembler).await? {
+        Inbound::Opened(id) => id.ok_or(LinkError::Protocol("no stream id"))?,
+        _ => return Err(LinkError::Protocol("no stream header")),
     };
     let proof = Handshake::from_stream_id_and_password(stream_id, options.secret.expose_secret());
     let mut bytes = Vec::new();
     Element::from(proof).write_to(&mut bytes).map_err(|_| LinkError::Protocol("no handshake can be made"))?;
     writer.write_all(&bytes).await.map_err(LinkError::Io)?;
 
-    let mut assembler = Assembler::default();
+    match next(&mut reader, &mut assembler).await? {
+        Inbound::Other { name, namespace } if name == "handshake" && namespace == NS_COMPONENT => Ok(Opened { reader, assembler, writer }),
+        Inbound::StreamError(condition) => Err(LinkError::stream(condition)),
+        Inbound::Closed => Err(LinkError::Closed),
+        _ => Err(LinkError::Protocol("something else than a handshake")),
+    }
+}
+
+async fn next(reader: &mut Reader, assembler: &mut Assembler) -> Result<Inbound, LinkError> {
     loop {
         let event = reader.read().await.map_err(LinkError::Io)?.ok_or(LinkError::Closed)?;
-        match assembler.take(event) {
-            None => {}
-            Some(Inbound::Other { name, namespace }) if name == "handshake" && namespace == NS_COMPONENT => {
-                return Ok(Opened { reader, writer });
-            }
-            Some(Inbound::StreamError(condition)) => return Err(LinkError::stream(condition)),
-            Some(Inbound::Closed) => return Err(LinkError::Closed),
-            Some(_) => return Err(LinkError::Protocol("something else than a handshake")),
+        if let Some(inbound) = assembler.take(event) {
+            return Ok(inbound);
         }
     }
 }
@@ -126,6 +122,7 @@ where
     let mut writing = tokio::spawn(write_loop(opened.writer, queue, options.dead_after, closing.clone()));
     let reading = ReadLoop {
         reader: opened.reader,
+        assembler: opened.assembler,
         inbound: inbound_sender,
         pongs: pong_sender,
         outbound: outbound.clone(),
@@ -177,6 +174,7 @@ where
 
 struct ReadLoop {
     reader: Reader,
+    assembler: Assembler,
     inbound: mpsc::Sender<Inbound>,
     pongs: mpsc::Sender<String>,
     outbound: Outbound,
@@ -188,7 +186,6 @@ struct ReadLoop {
 
 impl ReadLoop {
     async fn run(mut self) -> LinkError {
-        let mut assembler = Assembler::default();
         let mut deadline = Instant::now() + self.ping_after;
         let mut pinged = false;
         loop {
@@ -212,10 +209,10 @@ impl ReadLoop {
                 Ok(None) => return LinkError::Closed,
                 Err(error) => return LinkError::Io(error),
             };
-            match assembler.take(event) {
+            match self.assembler.take(event) {
                 None => {}
                 Some(Inbound::StreamError(condition)) => return LinkError::stream(condition),
-                Some(Inbound::Closed) => return LinkError::Closed,
+                Some(Inbound::Closed | Inbound::Opened(_)) => return LinkError::Closed,
                 Some(Inbound::Other { name, namespace }) => tracing::debug!(name, namespace, "ignored what is no stanza"),
                 Some(Inbound::Stanza(stanza)) if self.is_pong(&stanza) => {
                     let _ = self.pongs.try_send(stanza.id.unwrap_or_default());
