@@ -1,0 +1,53 @@
+//! Audit records as use cases make them.
+
+use aiox_core::{
+    Caller,
+    ports::{Clock, Ids},
+};
+use aiox_store::audit::AuditRow;
+use uuid::Uuid;
+
+/// A record of something a caller did or was denied.
+pub(crate) fn record(clock: &dyn Clock, ids: &dyn Ids, caller: &Caller, action: &str, resource: Option<(&str, String)>) -> AuditRow {
+    let (resource_type, resource_id) = resource.map(|(kind, id)| (kind.to_owned(), id)).unzip();
+    AuditRow {
+        id: ids.uuid(),
+        tenant: caller.tenant.uuid(),
+        owner: caller.principal.user().map(|user| user.uuid()),
+        actor: caller.principal.key(),
+        action: action.into(),
+        outcome: "allowed".into(),
+        severity: "info".into(),
+        resource_type,
+        resource_id,
+        detail: None,
+        address: caller.address.map(|address| address.to_string()),
+        trace: caller.trace.to_string(),
+        at: clock.now(),
+    }
+}
+
+/// Adds the name of whoever sees the record besides its actor.
+pub(crate) fn owned_by(mut record: AuditRow, owner: Option<Uuid>) -> AuditRow {
+    record.owner = record.owner.or(owner);
+    record
+}
+
+/// A record of something a peer hub did or was refused.
+pub(crate) fn of_peer(clock: &dyn Clock, ids: &dyn Ids, tenant: Uuid, peer: &str, action: &str, outcome: &str, reason: &str) -> AuditRow {
+    AuditRow {
+        id: ids.uuid(),
+        tenant,
+        owner: None,
+        actor: format!("peer:{peer}"),
+        action: action.into(),
+        outcome: outcome.into(),
+        severity: if outcome == "denied" { "warn" } else { "info" }.into(),
+        resource_type: Some("peer".into()),
+        resource_id: Some(peer.into()),
+        detail: (!reason.is_empty()).then(|| reason.into()),
+        address: None,
+        trace: ids.uuid().to_string(),
+        at: clock.now(),
+    }
+}

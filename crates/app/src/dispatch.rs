@@ -1,0 +1,399 @@
+//! Runs to workers and back.
+//!
+//! A worker connection is a [`WorkerSession`]. It takes runs that it can serve from the queue, one lease per run; only the holder of
+//! a lease may answer. When a session ends, its leases go back to the queue under the same run ids; a run that has been lost
+//! [`MAX_ATTEMPTS`] times fails. Time limits and silent workers are watched by [`Dispatch::run`].
+
+mod session;
+mod task;
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use aiox_core::{
+    Error, Result,
+    agent::AgentConfig,
+    ports::{Clock, Events, Ids, Needs, Offers, Signal, Waiting, WorkQueue},
+    run as rules,
+    run::{MAX_ATTEMPTS, Parts, Priority},
+};
+use aiox_model::{
+    RunId, Ts,
+    run::{RunError, RunEvent, RunStatus},
+};
+use aiox_store::{Advance, Ending, Journal, NewEvent, Store, agents, runs, runs::RunRow};
+use dashmap::DashMap;
+use serde_json::{Value, json};
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+pub use session::WorkerSession;
+pub use task::{Task, TaskOutcome};
+
+use crate::{Replies, Vault, runs as run_views};
+
+/// How often time limits are looked at.
+const TICK: Duration = Duration::from_millis(100);
+/// A worker that has been silent for so long is disconnected; the contract's heartbeat is every 30 s.
+const SILENCE: Duration = Duration::from_secs(95);
+
+/// Who a worker says it is; its identity has been authenticated by the door.
+#[derive(Debug, Clone)]
+pub struct WorkerInfo {
+    /// Its id.
+    pub worker_id: String,
+    /// Tasks that it takes at once; 1 to 1,024.
+    pub max_concurrent: u32,
+    /// Provider names in lower case.
+    pub providers: Vec<String>,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Version of the protocol that it speaks: 1 for the first one.
+    pub protocol: u32,
+}
+
+/// What a worker says of itself every now and then.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Heartbeat {
+    /// Tasks at work.
+    pub active_tasks: u32,
+    /// Megabytes of memory.
+    pub memory_usage_mb: u32,
+    /// Milliseconds that a task takes on average.
+    pub avg_latency_ms: u32,
+}
+
+/// What a session has to tell its worker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Notice {
+    /// Stop working on a run.
+    Cancel {
+        /// The run.
+        run: Uuid,
+        /// `canceled` or `timeout`.
+        reason: &'static str,
+    },
+    /// The hub wants the connection closed: silent for too long, taken over, or shutting down.
+    Close(&'static str),
+}
+
+/// What the composition root decides.
+#[derive(Debug, Clone)]
+pub struct DispatchOptions {
+    /// Provider of agents that name none.
+    pub default_provider: String,
+    /// Weights of the order in the queue.
+    pub weights: rules::Weights,
+}
+
+struct Lease {
+    worker: Arc<Connected>,
+    /// Distinguishes two leases of one run.
+    id: Uuid,
+    row: Arc<RunRow>,
+    deadline: Instant,
+    /// Gives the slot back when the lease ends.
+    _slot: tokio::sync::OwnedSemaphorePermit,
+}
+
+struct Connected {
+    /// Distinguishes two connections of one worker.
+    id: Uuid,
+    info: WorkerInfo,
+    offers: Offers,
+    slots: Arc<Semaphore>,
+    notices: mpsc::UnboundedSender<Notice>,
+    closed: CancellationToken,
+    beat: std::sync::Mutex<(Instant, Heartbeat)>,
+}
+
+struct Inner {
+    store: Store,
+    journal: Journal,
+    queue: Arc<dyn WorkQueue>,
+    events: Arc<dyn Events>,
+    clock: Arc<dyn Clock>,
+    ids: Arc<dyn Ids>,
+    vault: Vault,
+    replies: Replies,
+    names: crate::HubNames,
+    options: DispatchOptions,
+    workers: DashMap<String, Arc<Connected>>,
+    leases: DashMap<Uuid, Lease>,
+    /// What sessions that have ended held. Bounded by the slots of all workers.
+    lost: mpsc::UnboundedSender<Lost>,
+}
+
+enum Lost {
+    /// A leased run.
+    Lease(Lease),
+    /// A run that had been taken from the queue and was not leased yet.
+    Taken(RunId),
+}
+
+/// The dispatcher. Cheap to clone.
+#[derive(Clone)]
+pub struct Dispatch {
+    inner: Arc<Inner>,
+}
+
+/// Keeps time limits and gives lost runs back. Made with [`Dispatch::new`], supervised by the composition root.
+pub struct Watch {
+    inner: Arc<Inner>,
+    lost: mpsc::UnboundedReceiver<Lost>,
+}
+
+impl Dispatch {
+    /// A dispatcher over the given ports, and what has to run beside it.
+    #[must_use]
+    #[expect(clippy::too_many_arguments, reason = "each dependency is named once, by the composition root alone")]
+    pub fn new(
+        store: Store,
+        journal: Journal,
+        queue: Arc<dyn WorkQueue>,
+        events: Arc<dyn Events>,
+        clock: Arc<dyn Clock>,
+        ids: Arc<dyn Ids>,
+        vault: Vault,
+        replies: Replies,
+        names: crate::HubNames,
+        options: DispatchOptions,
+    ) -> (Self, Watch) {
+        let (lost, back) = mpsc::unbounded_channel();
+        let inner = Arc::new(Inner {
+            store,
+            journal,
+            queue,
+            events,
+            clock,
+            ids,
+            vault,
+            replies,
+            names,
+            options,
+            workers: DashMap::new(),
+            leases: DashMap::new(),
+            lost,
+        });
+        (Self { inner: inner.clone() }, Watch { inner, lost: back })
+    }
+
+    /// Puts every run that the last process left unfinished back into the queue. Call once, before workers connect. How many.
+    ///
+    /// # Errors
+    /// Database errors.
+    pub async fn recover(&self) -> Result<usize> {
+        let inner = &self.inner;
+        let mut after = (Ts::from_micros(i64::MIN), Uuid::nil());
+        let mut count = 0;
+        loop {
+            let page = runs::unfinished(&mut inner.store.read().await?, after, 500).await?;
+            let Some(last) = page.last() else { return Ok(count) };
+            after = (last.created_at, last.id);
+            for row in page.into_iter().filter(|row| row.peer.is_none()) {
+                inner.offer(&row).await?;
+                count += 1;
+            }
+        }
+    }
+
+    /// Connects a worker.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] when a worker with this id is connected and alive, [`Error::Invalid`] for a bad registration.
+    pub fn register(&self, info: WorkerInfo) -> Result<WorkerSession> {
+        session::register(&self.inner, info)
+    }
+
+    /// Connected workers: id, slots, free slots, last heartbeat.
+    #[must_use]
+    pub fn workers(&self) -> Vec<(WorkerInfo, usize, Heartbeat)> {
+        let mut all: Vec<_> = self
+            .inner
+            .workers
+            .iter()
+            .map(|worker| {
+                let beat = worker.beat.lock().map(|beat| beat.1).unwrap_or_default();
+                (worker.info.clone(), worker.slots.available_permits(), beat)
+            })
+            .collect();
+        all.sort_by(|a, b| a.0.worker_id.cmp(&b.0.worker_id));
+        all
+    }
+
+    /// Runs that wait, and how many of them no connected worker can serve.
+    pub async fn waiting(&self) -> (usize, usize) {
+        let offers: Vec<Offers> = self.inner.workers.iter().map(|worker| worker.offers.clone()).collect();
+        self.inner.queue.depth(&offers).await
+    }
+
+    /// Tells the worker of a run to stop; whether one has it.
+    pub fn stop(&self, run: RunId, reason: &'static str) -> bool {
+        // The lease ends here: what the worker still says about this run is of no use to anybody.
+        self.inner.leases.remove(&run.uuid()).is_some_and(|(_, lease)| {
+            let _ = lease.worker.notices.send(Notice::Cancel { run: run.uuid(), reason });
+            true
+        })
+    }
+
+    /// Asks every worker to disconnect, for a clean shutdown: their runs go back to the queue.
+    pub fn close_all(&self) {
+        for worker in &self.inner.workers {
+            let _ = worker.notices.send(Notice::Close("the hub is shutting down"));
+            worker.closed.cancel();
+        }
+    }
+}
+
+impl Watch {
+    /// Runs until `shutdown`.
+    pub async fn run(mut self, shutdown: CancellationToken) {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => break,
+                Some(lost) = self.lost.recv() => match lost {
+                    Lost::Lease(lease) => self.inner.give_back(lease).await,
+                    Lost::Taken(run) => if let Err(error) = self.inner.queue.give_back(run).await {
+                        tracing::error!(%run, error = %error.chain(), "a run could not be given back now; it will be at the next start");
+                    },
+                },
+                _ = tick.tick() => {
+                    self.inner.expire().await;
+                    self.inner.evict_silent();
+                }
+            }
+        }
+    }
+}
+
+/// What a run of an agent needs of a worker.
+pub(crate) fn needs(provider: &str, config: &AgentConfig) -> Needs {
+    Needs { provider: provider.to_owned(), labels: config.capabilities.worker_labels.clone() }
+}
+
+impl Inner {
+    async fn offer(&self, row: &RunRow) -> Result<()> {
+        let Some(agent) = row.agent else { return Ok(()) };
+        let found = agents::by_id(&mut self.store.read().await?, agent.into()).await?;
+        // A run of an agent that has gone or become unreadable is still given to a worker-less lane's end: it fails when it is prepared.
+        let config = found.as_ref().and_then(|agent| run_views::parse_config(agent).ok()).unwrap_or_default();
+        let provider = config.llm.provider.clone().unwrap_or_else(|| self.options.default_provider.clone()).to_lowercase();
+        let parts = Parts { reputation: 1.0, tools: 1.0, owner: config.capabilities.priority_weight, load: 0.0 };
+        self.queue
+            .offer(Waiting {
+                run: RunId(row.id),
+                tenant: row.tenant.into(),
+                conversation: row.conversation.into(),
+                needs: needs(&provider, &config),
+                order: rules::order(row.created_at, Priority::from_number(row.priority), self.options.weights, parts),
+            })
+            .await
+    }
+
+    /// Adds an event to a run and tells its watchers. `false`: the run has ended already.
+    async fn advance(&self, run: Uuid, kind: &str, payload: Value, change: impl FnOnce(&mut Advance)) -> Result<bool> {
+        let at = self.clock.now();
+        let event = NewEvent { id: self.ids.uuid(), kind: kind.to_owned(), payload: payload.to_string(), at, sequence: None };
+        let id = event.id;
+        let mut advance = Advance { run, at, event, status: None, worker: None, attempted: false, ending: None, audit: None };
+        change(&mut advance);
+        let Some(sequence) = self.journal.advance(advance).await? else { return Ok(false) };
+        let event = RunEvent { id, run_id: run, sequence, kind: kind.to_owned(), time: at, payload };
+        self.events.publish(RunId(run), Signal::Event(event)).await;
+        Ok(true)
+    }
+
+    /// Ends a run durably, then frees what it held. `false`: it had ended already.
+    async fn end(&self, row: &RunRow, outcome: TaskOutcome) -> Result<bool> {
+        let at = self.clock.now();
+        let (ending, kind, payload) = task::ending(row, outcome, self.ids.uuid(), self.ids.uuid());
+        let replies = ending.reply.is_some();
+        let (status, tokens) = (ending.status, (ending.input_tokens, ending.output_tokens));
+        let done = self.advance(row.id, kind, payload, |advance| advance.ending = Some(ending)).await?;
+        self.queue.remove(RunId(row.id)).await?;
+        self.queue.done(RunId(row.id)).await?;
+        if done {
+            if replies {
+                self.replies.added();
+            }
+            metrics::counter!("aiox_tasks_completed_total", "status" => if status == RunStatus::Completed { "completed" } else { "error" }).increment(1);
+            metrics::counter!("aiox_tokens_used_total", "direction" => "in").increment(tokens.0);
+            metrics::counter!("aiox_tokens_used_total", "direction" => "out").increment(tokens.1);
+            #[expect(clippy::cast_precision_loss, reason = "milliseconds of one run")]
+            metrics::histogram!("aiox_latency_seconds").record(at.millis_since(row.created_at) as f64 / 1000.0);
+        }
+        Ok(done)
+    }
+
+    /// A session has ended: its run waits again, or has been lost too often.
+    async fn give_back(&self, lease: Lease) {
+        let (run, row) = (lease.row.id, lease.row.clone());
+        let worker = lease.worker.info.worker_id.clone();
+        drop(lease);
+        let result = async {
+            let current = runs::by_id(&mut self.store.read().await?, run).await?;
+            let Some(current) = current.filter(|current| !current.status.is_final()) else {
+                return self.queue.done(RunId(run)).await;
+            };
+            if current.attempt >= MAX_ATTEMPTS {
+                let error = RunError { code: "worker_lost".into(), message: "the worker was lost too often".into(), retryable: true };
+                return self.end(&row, TaskOutcome::failed(error)).await.map(drop);
+            }
+            tracing::warn!(run = %RunId(run), worker, attempt = current.attempt, "a worker was lost; the run waits again");
+            self.advance(run, "run.retried", json!({ "reason": "worker_lost", "attempt": current.attempt }), |advance| {
+                advance.status = Some(RunStatus::Queued);
+            })
+            .await?;
+            self.queue.give_back(RunId(run)).await
+        };
+        if let Err(error) = result.await {
+            tracing::error!(run = %RunId(run), error = %error.chain(), "a lost run could not be given back now; it will be at the next start");
+        }
+    }
+
+    /// Ends runs whose time is up.
+    async fn expire(&self) {
+        let now = Instant::now();
+        let late: Vec<Uuid> = self.leases.iter().filter(|lease| lease.deadline <= now).map(|lease| *lease.key()).collect();
+        for run in late {
+            let Some((_, lease)) = self.leases.remove_if(&run, |_, lease| lease.deadline <= now) else { continue };
+            let _ = lease.worker.notices.send(Notice::Cancel { run, reason: "timeout" });
+            let error = RunError { code: "timeout".into(), message: "the run took longer than its time limit".into(), retryable: true };
+            if let Err(error) = self.end(&lease.row, TaskOutcome::failed(error)).await {
+                tracing::error!(run = %RunId(run), error = %error.chain(), "a late run could not be ended");
+            }
+        }
+    }
+
+    /// Disconnects workers that have not been heard of.
+    fn evict_silent(&self) {
+        for worker in &self.workers {
+            let silent = worker.beat.lock().is_ok_and(|beat| beat.0.elapsed() > SILENCE);
+            if silent && !worker.closed.is_cancelled() {
+                tracing::warn!(worker = worker.info.worker_id, "no heartbeat; the worker is disconnected and its runs go back");
+                let _ = worker.notices.send(Notice::Close("no heartbeat"));
+                worker.closed.cancel();
+            }
+        }
+    }
+
+    fn refuse(&self, worker: &str, run: Uuid, what: &str) -> Error {
+        tracing::warn!(worker, run = %RunId(run), what, "a worker spoke of a run that is not its own");
+        metrics::counter!("aiox_policy_violations_total", "kind" => "foreign_lease").increment(1);
+        Error::forbidden("foreign_lease", "this run is not leased to this worker")
+    }
+}
+
+fn reply_row(row: &RunRow, id: Uuid, result: std::result::Result<&str, &RunError>) -> Option<(Uuid, String)> {
+    run_views::reply_for(row, id, result)
+}
+
+fn ending_base(status: RunStatus, message: Uuid) -> Ending {
+    Ending { status, output: None, error: None, model_used: None, input_tokens: 0, output_tokens: 0, message, reply: None }
+}

@@ -1,0 +1,320 @@
+//! One connection of one worker.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use aiox_core::{
+    Error, Result,
+    ports::{Offers, Signal},
+};
+use aiox_model::{
+    BareJid, RunId,
+    run::{RunDelta, RunError, RunStatus},
+};
+use aiox_store::{AsDb, accounts, agents, conversations, runs, runs::RunRow};
+use serde_json::{Value, json};
+use tokio::sync::{Mutex as AsyncMutex, OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::{Connected, Heartbeat, Inner, Lease, Lost, Notice, Task, TaskOutcome, WorkerInfo};
+use crate::{runs::parse_config, vault::prompt_place};
+
+/// A connected worker. Dropped, its leases go back to the queue.
+pub struct WorkerSession {
+    inner: Arc<Inner>,
+    worker: Arc<Connected>,
+    notices: AsyncMutex<mpsc::UnboundedReceiver<Notice>>,
+}
+
+pub(super) fn register(inner: &Arc<Inner>, info: WorkerInfo) -> Result<WorkerSession> {
+    let id = &info.worker_id;
+    if id.is_empty() || id.len() > 200 || id.chars().any(char::is_control) {
+        return Err(Error::invalid("worker_id", "must have 1 to 200 characters"));
+    }
+    if !(1..=1024).contains(&info.max_concurrent) {
+        return Err(Error::invalid("max_concurrent", "must be from 1 to 1024"));
+    }
+    let (notices, receiver) = mpsc::unbounded_channel();
+    let worker = Arc::new(Connected {
+        id: inner.ids.uuid(),
+        offers: Offers { providers: info.providers.iter().map(|name| name.to_lowercase()).collect(), labels: info.labels.clone() },
+        slots: Arc::new(Semaphore::new(info.max_concurrent as usize)),
+        notices,
+        closed: CancellationToken::new(),
+        beat: Mutex::new((Instant::now(), Heartbeat::default())),
+        info: info.clone(),
+    });
+    match inner.workers.entry(info.worker_id.clone()) {
+        dashmap::Entry::Occupied(held) if !held.get().closed.is_cancelled() => {
+            return Err(Error::conflict("worker_id_taken", "worker_id already registered"));
+        }
+        dashmap::Entry::Occupied(mut held) => drop(held.insert(worker.clone())),
+        dashmap::Entry::Vacant(free) => drop(free.insert(worker.clone())),
+    }
+    metrics::gauge!("aiox_worker_pool_connected").increment(1.0);
+    tracing::info!(worker = info.worker_id, slots = info.max_concurrent, providers = ?worker.offers.providers, "worker connected");
+    Ok(WorkerSession { inner: inner.clone(), worker, notices: AsyncMutex::new(receiver) })
+}
+
+impl WorkerSession {
+    /// Who it is.
+    #[must_use]
+    pub fn info(&self) -> &WorkerInfo {
+        &self.worker.info
+    }
+
+    /// Waits until a slot is free and a run is there that this worker can serve. Cancel-safe until the task is returned: a run that
+    /// has been taken from the queue is then leased to this session and goes back when the session ends.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when the session is closed; database errors.
+    pub async fn next(&self) -> Result<Task> {
+        loop {
+            let slot = self.worker.slots.clone().acquire_owned().await.map_err(|_| closed())?;
+            let waiting = tokio::select! {
+                () = self.worker.closed.cancelled() => return Err(closed()),
+                waiting = self.inner.queue.take(&self.worker.offers) => waiting?,
+            };
+            let mut taken = Taken { inner: &self.inner, run: Some(waiting.run) };
+            let prepared = self.prepare(waiting.run, slot, &mut taken).await;
+            taken.run = None;
+            match prepared {
+                Ok(Some(task)) => return Ok(task),
+                Ok(None) => self.inner.queue.done(waiting.run).await?,
+                Err(error) => {
+                    tracing::error!(run = %waiting.run, error = %error.chain(), "a run could not be prepared");
+                    self.spoil(waiting.run, &error).await?;
+                }
+            }
+        }
+    }
+
+    /// A run that cannot be prepared: transient faults let it wait again, damaged data ends it.
+    async fn spoil(&self, run: RunId, error: &Error) -> Result<()> {
+        let inner = &self.inner;
+        if matches!(error, Error::Unavailable { .. }) {
+            // The database is away: a short wait keeps this from becoming a busy loop.
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            return inner.queue.give_back(run).await;
+        }
+        let row = runs::by_id(&mut inner.store.read().await?, run.uuid()).await?;
+        let Some(row) = row else { return inner.queue.done(run).await };
+        let error = RunError { code: "internal_error".into(), message: "Internal error processing your message".into(), retryable: false };
+        inner.end(&row, TaskOutcome::failed(error)).await.map(drop)
+    }
+
+    /// Loads what the worker needs and leases the run to it. `None`: the run has ended meanwhile.
+    async fn prepare(&self, run: RunId, slot: OwnedSemaphorePermit, taken: &mut Taken<'_>) -> Result<Option<Task>> {
+        let inner = &self.inner;
+        let mut db = inner.store.read().await?;
+        let Some(row) = runs::by_id(&mut db, run.uuid()).await? else { return Ok(None) };
+        if row.status.is_final() {
+            return Ok(None);
+        }
+        let agent = row.agent.ok_or_else(|| Error::internal("a run of a peer's agent was dispatched here"))?;
+        let agent = agents::by_id(&mut db, agent.into()).await?.filter(|agent| agent.deleted_at.is_none());
+        let Some(agent) = agent else {
+            drop(db);
+            let error = RunError { code: "agent_deleted".into(), message: "the agent was deleted".into(), retryable: false };
+            inner.end(&row, TaskOutcome::failed(error)).await?;
+            return Ok(None);
+        };
+        let config = parse_config(&agent)?;
+        let prompt = inner.vault.open(&mut db, agent.tenant, &prompt_place(agent.id.uuid()), &agent.prompt_sealed).await?;
+        let prompt = String::from_utf8(prompt.to_vec()).map_err(Error::internal)?;
+        let memory_context_json = memory_context(&mut db, &row, &config.memory, inner.clock.now()).await?;
+        let from_jid = sender(&mut db, &row, &inner.names).await?;
+        drop(db);
+
+        let mut llm = config.llm.clone();
+        if config.governance.max_tokens_per_request > 0 {
+            llm.max_tokens = llm.max_tokens.min(config.governance.max_tokens_per_request);
+        }
+        let provider = llm.provider.clone().unwrap_or_else(|| inner.options.default_provider.clone()).to_lowercase();
+        let lease = inner.ids.uuid();
+        let task = Task {
+            run: row.id,
+            lease,
+            agent: agent.id.uuid(),
+            owner: agent.owner.uuid(),
+            agent_jid: row.agent_jid.clone(),
+            agent_name: agent.name.clone(),
+            from_jid,
+            message: row.input.clone(),
+            system_prompt: with_traits(prompt, &agent.config.traits).into(),
+            model: llm.model.clone(),
+            llm_config_json: serde_json::to_string(&llm).map_err(Error::internal)?,
+            provider,
+            memory_context_json,
+            memory_config_json: serde_json::to_string(&config.memory).map_err(Error::internal)?,
+            tools_json: Value::Object(agent.config.tools.clone()).to_string(),
+            conversation: row.conversation,
+            attempt: row.attempt + 1,
+            timeout_ms: row.timeout_ms,
+            trace: row.trace.clone(),
+        };
+        let deadline = Instant::now() + Duration::from_millis(row.timeout_ms);
+        let held = Lease { worker: self.worker.clone(), id: lease, row: Arc::new(row), deadline, _slot: slot };
+        // Leased before anything is awaited: if this call is dropped now, the session's end gives the run back.
+        inner.leases.insert(task.run, held);
+        taken.run = None;
+        let payload = json!({ "status": "running", "worker_id": self.worker.info.worker_id, "attempt": task.attempt });
+        let worker = self.worker.info.worker_id.clone();
+        let running = inner.advance(task.run, "run.started", payload, |advance| {
+            advance.status = Some(RunStatus::Running);
+            advance.worker = Some(worker);
+            advance.attempted = true;
+        });
+        if !running.await? {
+            inner.leases.remove(&task.run);
+            return Ok(None);
+        }
+        metrics::counter!("aiox_tasks_dispatched_total").increment(1);
+        Ok(Some(task))
+    }
+
+    /// Waits for something to tell the worker.
+    pub async fn notice(&self) -> Notice {
+        match self.notices.lock().await.recv().await {
+            Some(notice) => notice,
+            None => Notice::Close("the session has ended"),
+        }
+    }
+
+    /// A live piece of the answer. Ignored when the lease is not this session's: late deltas are of no use.
+    pub async fn delta(&self, run: Uuid, text: String) {
+        if self.holds(run) {
+            self.inner.events.publish(RunId(run), Signal::Delta(RunDelta { run_id: run, text })).await;
+        }
+    }
+
+    /// A durable step of a run, for instance `tool.call`.
+    ///
+    /// # Errors
+    /// [`Error::Forbidden`] when the lease is not this session's.
+    pub async fn event(&self, run: Uuid, kind: &str, payload: Value) -> Result<bool> {
+        if !self.holds(run) {
+            return Err(self.inner.refuse(&self.worker.info.worker_id, run, "event"));
+        }
+        self.inner.advance(run, kind, payload, |_| {}).await
+    }
+
+    /// The result of a run. Durable when this returns. `false`: the run had ended already, and the result is dropped.
+    ///
+    /// A worker that lost its connection may send a result again: it is taken if the run was last given to this worker and nobody
+    /// else has it now.
+    ///
+    /// # Errors
+    /// [`Error::Forbidden`] when the run is not this worker's; database errors, after which the worker may send it again.
+    pub async fn complete(&self, run: Uuid, outcome: TaskOutcome) -> Result<bool> {
+        let inner = &self.inner;
+        let held = inner.leases.get(&run).map(|lease| (lease.worker.id, lease.row.clone()));
+        let row = match held {
+            Some((holder, row)) if holder == self.worker.id => row,
+            Some(_) => return Err(inner.refuse(&self.worker.info.worker_id, run, "result")),
+            None => match runs::by_id(&mut inner.store.read().await?, run).await? {
+                Some(row) if row.worker.as_deref() == Some(self.worker.info.worker_id.as_str()) => Arc::new(row),
+                _ => return Err(inner.refuse(&self.worker.info.worker_id, run, "result")),
+            },
+        };
+        let done = inner.end(&row, outcome).await?;
+        inner.leases.remove_if(&run, |_, lease| lease.worker.id == self.worker.id);
+        Ok(done)
+    }
+
+    /// Takes a heartbeat.
+    pub fn heartbeat(&self, beat: Heartbeat) {
+        if let Ok(mut last) = self.worker.beat.lock() {
+            *last = (Instant::now(), beat);
+        }
+    }
+
+    /// Notes that the worker has been heard of, by whatever message.
+    pub fn heard(&self) {
+        if let Ok(mut last) = self.worker.beat.lock() {
+            last.0 = Instant::now();
+        }
+    }
+
+    /// Resolves when the hub has closed this session.
+    pub async fn closed(&self) {
+        self.worker.closed.cancelled().await;
+    }
+
+    fn holds(&self, run: Uuid) -> bool {
+        self.inner.leases.get(&run).is_some_and(|lease| lease.worker.id == self.worker.id)
+    }
+}
+
+impl Drop for WorkerSession {
+    fn drop(&mut self) {
+        self.worker.closed.cancel();
+        self.worker.slots.close();
+        self.inner.workers.remove_if(&self.worker.info.worker_id, |_, worker| worker.id == self.worker.id);
+        metrics::gauge!("aiox_worker_pool_connected").decrement(1.0);
+        let mine: Vec<Uuid> =
+            self.inner.leases.iter().filter(|lease| lease.worker.id == self.worker.id).map(|lease| *lease.key()).collect();
+        for run in mine {
+            if let Some((_, lease)) = self.inner.leases.remove_if(&run, |_, lease| lease.worker.id == self.worker.id) {
+                tracing::debug!(run = %RunId(run), lease = %lease.id, "lease ended with its session");
+                let _ = self.inner.lost.send(Lost::Lease(lease));
+            }
+        }
+        tracing::info!(worker = self.worker.info.worker_id, "worker disconnected");
+    }
+}
+
+/// A run that has been taken from the queue: dropped before it is leased, it goes back.
+struct Taken<'a> {
+    inner: &'a Inner,
+    run: Option<RunId>,
+}
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        if let Some(run) = self.run {
+            let _ = self.inner.lost.send(Lost::Taken(run));
+        }
+    }
+}
+
+fn closed() -> Error {
+    Error::unavailable("session_closed", "the worker session is closed")
+}
+
+fn with_traits(prompt: String, traits: &[String]) -> String {
+    if traits.is_empty() { prompt } else { format!("{prompt}\n\nPersonality: {}.", traits.join(", ")) }
+}
+
+async fn memory_context(
+    db: &mut impl AsDb,
+    row: &RunRow,
+    memory: &aiox_model::agent::MemoryConfig,
+    now: aiox_model::Ts,
+) -> Result<String> {
+    let recent = if memory.enabled && memory.short_term_enabled {
+        let since = now.plus_seconds(-i64::from(memory.short_term_ttl_sec));
+        conversations::latest(db, row.conversation, row.id, since, memory.max_short_term_msgs).await?
+    } else {
+        Vec::new()
+    };
+    let recent: Vec<Value> = recent
+        .into_iter()
+        .map(|message| json!({ "role": message.role, "content": message.content, "timestamp": message.created_at }))
+        .collect();
+    Ok(json!({ "recent_messages": recent, "relevant_memories": [] }).to_string())
+}
+
+/// The bare address of whoever asked.
+async fn sender(db: &mut impl AsDb, row: &RunRow, names: &crate::HubNames) -> Result<String> {
+    if let Some(jid) = row.principal.strip_prefix("jid:") {
+        return Ok(jid.to_owned());
+    }
+    let id: Option<Uuid> = row.principal.strip_prefix("user:").and_then(|id| id.parse().ok());
+    let Some(id) = id else { return Ok(row.principal.clone()) };
+    let user = accounts::user(db, id.into()).await?;
+    let jid: Option<BareJid> = user.and_then(|user| names.user_jid(&user.username));
+    Ok(jid.map_or_else(|| row.principal.clone(), |jid| jid.to_string()))
+}

@@ -1,0 +1,124 @@
+//! What a worker gets, and what it says at the end.
+
+use aiox_core::agent::MAX_OUTPUT_BYTES;
+use aiox_model::run::{RunError, RunStatus};
+use aiox_store::{Ending, runs::RunRow};
+use secrecy::SecretString;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::{ending_base, reply_row};
+
+/// One run, ready for a worker.
+#[derive(Debug, Clone)]
+pub struct Task {
+    /// The run.
+    pub run: Uuid,
+    /// This lease of it.
+    pub lease: Uuid,
+    /// The agent.
+    pub agent: Uuid,
+    /// Its owner.
+    pub owner: Uuid,
+    /// Its address.
+    pub agent_jid: String,
+    /// Its name.
+    pub agent_name: String,
+    /// Who asks (bare address).
+    pub from_jid: String,
+    /// What is asked.
+    pub message: String,
+    /// Decrypted system prompt with the agent's traits.
+    pub system_prompt: SecretString,
+    /// Provider in lower case.
+    pub provider: String,
+    /// Model at the provider, if the agent names one.
+    pub model: Option<String>,
+    /// `llm_config` with its defaults and caps (JSON).
+    pub llm_config_json: String,
+    /// `{"recent_messages": […], "relevant_memories": […]}`.
+    pub memory_context_json: String,
+    /// `memory_config` with its defaults (JSON).
+    pub memory_config_json: String,
+    /// Tools that are switched on (JSON object).
+    pub tools_json: String,
+    /// The conversation.
+    pub conversation: Uuid,
+    /// Which attempt this is, from 1.
+    pub attempt: u32,
+    /// Milliseconds that it may take.
+    pub timeout_ms: u64,
+    /// Correlation id.
+    pub trace: String,
+}
+
+/// How a task ended at its worker.
+#[derive(Debug, Clone, Default)]
+pub struct TaskOutcome {
+    /// The answer.
+    pub text: String,
+    /// Model that answered.
+    pub model_used: String,
+    /// Tokens of the prompt.
+    pub input_tokens: u64,
+    /// Tokens of the answer.
+    pub output_tokens: u64,
+    /// Why there is no answer.
+    pub error: Option<RunError>,
+}
+
+impl TaskOutcome {
+    /// A failure that used nothing.
+    #[must_use]
+    pub fn failed(error: RunError) -> Self {
+        Self { error: Some(error), ..Self::default() }
+    }
+}
+
+/// The durable end of a run, its event type and payload.
+pub(super) fn ending(row: &RunRow, outcome: TaskOutcome, message: Uuid, reply: Uuid) -> (Ending, &'static str, Value) {
+    let usage = json!({ "input_tokens": outcome.input_tokens, "output_tokens": outcome.output_tokens });
+    let model = (!outcome.model_used.is_empty()).then_some(outcome.model_used);
+    match outcome.error {
+        None => {
+            let text = bounded(outcome.text);
+            let payload = json!({ "status": "completed", "output": { "type": "text", "text": text }, "usage": usage, "model": model });
+            let reply = reply_row(row, reply, Ok(&text));
+            let end = Ending {
+                output: Some(text),
+                model_used: model,
+                input_tokens: outcome.input_tokens,
+                output_tokens: outcome.output_tokens,
+                reply,
+                ..ending_base(RunStatus::Completed, message)
+            };
+            (end, "run.completed", payload)
+        }
+        Some(error) => {
+            let payload = json!({ "status": "failed", "error": error, "usage": usage });
+            let reply = reply_row(row, reply, Err(&error));
+            let end = Ending {
+                error: serde_json::to_string(&error).ok(),
+                model_used: model,
+                input_tokens: outcome.input_tokens,
+                output_tokens: outcome.output_tokens,
+                reply,
+                ..ending_base(RunStatus::Failed, message)
+            };
+            (end, "run.failed", payload)
+        }
+    }
+}
+
+fn bounded(mut text: String) -> String {
+    const CUT: &str = "\n[The answer was longer and has been cut here.]";
+    if text.len() > MAX_OUTPUT_BYTES {
+        let mut at = MAX_OUTPUT_BYTES - CUT.len();
+        while !text.is_char_boundary(at) {
+            at -= 1;
+        }
+        text.truncate(at);
+        text.push_str(CUT);
+    }
+    text
+}

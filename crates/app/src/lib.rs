@@ -1,0 +1,39 @@
+//! Use cases, by aggregate. Every door calls these and nothing below them.
+//!
+//! Knows `aiox-core`, `aiox-store` and `aiox-crypto`; knows no door and no wire protocol. A use case authorises, decides, and
+//! writes in one transaction; it does not call a sibling use case. Each takes the dependencies that it names, built once by the
+//! composition root:
+//!
+//! - [`Accounts`]: register, sign in, keys; turns credentials and XMPP addresses into a [`aiox_core::Caller`].
+//! - [`Agents`]: create, read, change, delete, grant; [`Agents::card`] is what a stranger may see.
+//! - [`Runs`]: the one path of a message, [`Runs::submit`], and everything that watches it.
+//! - [`Dispatch`]: runs to workers and back.
+//! - [`Replies`]: durable answers that wait for the XMPP door.
+//! - [`Contacts`]: who subscribed to an agent's presence.
+//! - [`Federated`]: runs that come from, or go to, a peer hub. [`PeerBook`]: those peers.
+#![cfg_attr(test, expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test"))]
+
+pub mod accounts;
+pub mod agents;
+mod audit;
+mod contacts;
+mod directory;
+pub mod dispatch;
+pub mod federated;
+mod names;
+pub mod peers;
+mod replies;
+pub mod runs;
+mod vault;
+
+pub use accounts::{Accounts, AccountsOptions, SignUp};
+pub use agents::Agents;
+pub use contacts::Contacts;
+pub use directory::{AgentRef, Directory, Target};
+pub use dispatch::{Dispatch, DispatchOptions, Heartbeat, Notice, Task, TaskOutcome, WorkerInfo, WorkerSession};
+pub use federated::Federated;
+pub use names::HubNames;
+pub use peers::PeerBook;
+pub use replies::{Replies, Reply, ReplyTo};
+pub use runs::{NewRun, Runs, RunsOptions, Submitted};
+pub use vault::Vault;

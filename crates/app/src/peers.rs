@@ -1,0 +1,120 @@
+//! Peer records as the store keeps them, and what is known of peers' agents.
+
+use aiox_core::{Error, Result};
+use aiox_model::{
+    Ts,
+    agent::AgentCard,
+    federation::{PeerRecord, PeerState},
+};
+use aiox_store::{Store, peers, peers::PeerRow};
+
+use crate::audit;
+
+/// The peers of this hub.
+#[derive(Clone)]
+pub struct PeerBook {
+    store: Store,
+    audit_tenant: uuid::Uuid,
+    clock: std::sync::Arc<dyn aiox_core::ports::Clock>,
+    ids: std::sync::Arc<dyn aiox_core::ports::Ids>,
+}
+
+impl PeerBook {
+    /// The book of a store. What peers do is audited under `audit_tenant`, the hub's own tenant.
+    #[must_use]
+    pub fn new(
+        store: Store,
+        audit_tenant: uuid::Uuid,
+        clock: std::sync::Arc<dyn aiox_core::ports::Clock>,
+        ids: std::sync::Arc<dyn aiox_core::ports::Ids>,
+    ) -> Self {
+        Self { store, audit_tenant, clock, ids }
+    }
+
+    /// Every record, by domain.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] naming the peer whose record cannot be read; database errors.
+    pub async fn all(&self) -> Result<Vec<PeerRecord>> {
+        let rows = peers::all(&mut self.store.read().await?).await?;
+        rows.into_iter()
+            .map(|row| serde_json::from_str(&row.record).map_err(|_| Error::Corrupt { table: "peers", column: "record", id: row.domain }))
+            .collect()
+    }
+
+    /// Writes a record, new or changed.
+    ///
+    /// # Errors
+    /// Database errors.
+    pub async fn put(&self, record: &PeerRecord) -> Result<()> {
+        let state = serde_json::to_value(record.state).ok().and_then(|state| state.as_str().map(str::to_owned)).unwrap_or_default();
+        let row = PeerRow {
+            domain: record.domain.clone(),
+            state,
+            fingerprint: record.fingerprint.clone(),
+            url: record.trust_url.clone(),
+            node_id: record.document["nodes"][0]["id"].as_str().unwrap_or_default().to_owned(),
+            sequence: record.document["sequence"].as_u64().unwrap_or(0),
+            document: record.document.to_string(),
+            record: serde_json::to_string(record).map_err(Error::internal)?,
+            created_at: record.created_at,
+            updated_at: record.updated_at,
+        };
+        let mut tx = self.store.begin().await?;
+        peers::put(&mut tx, &row).await?;
+        tx.commit().await
+    }
+
+    /// Removes a record and what is known of the peer's agents. `false`: there was none.
+    ///
+    /// # Errors
+    /// Database errors.
+    pub async fn remove(&self, domain: &str) -> Result<bool> {
+        let mut tx = self.store.begin().await?;
+        let removed = peers::remove(&mut tx, domain).await?;
+        tx.commit().await?;
+        Ok(removed)
+    }
+
+    /// Replaces what is known of a peer's agents.
+    ///
+    /// # Errors
+    /// Database errors.
+    pub async fn put_agents(&self, domain: &str, cards: &[AgentCard], at: Ts) -> Result<()> {
+        let rows = cards
+            .iter()
+            .map(|card| Ok((card.jid.clone(), card.handle.clone(), serde_json::to_string(card).map_err(Error::internal)?)))
+            .collect::<Result<Vec<_>>>()?;
+        let mut tx = self.store.begin().await?;
+        peers::replace_agents(&mut tx, domain, &rows, at).await?;
+        tx.commit().await
+    }
+
+    /// Known agents of active peers; at most `limit`.
+    ///
+    /// # Errors
+    /// Database errors.
+    pub async fn agents(&self, limit: u32) -> Result<Vec<AgentCard>> {
+        let rows = peers::agents(&mut self.store.read().await?, limit).await?;
+        Ok(rows.into_iter().filter_map(|(_, card)| serde_json::from_str(&card).ok()).collect())
+    }
+
+    /// Whether a domain is an active peer.
+    ///
+    /// # Errors
+    /// Database errors.
+    pub async fn is_active(&self, domain: &str) -> Result<bool> {
+        Ok(self.all().await?.iter().any(|record| record.domain == domain && record.state == PeerState::Active))
+    }
+
+    /// Records what a peer did or was refused. `reason` stays on this hub.
+    ///
+    /// # Errors
+    /// Database errors.
+    pub async fn record(&self, peer: &str, action: &str, outcome: &str, reason: &str) -> Result<()> {
+        let row = audit::of_peer(&*self.clock, &*self.ids, self.audit_tenant, peer, action, outcome, reason);
+        let mut tx = self.store.begin().await?;
+        aiox_store::audit::insert(&mut tx, &row).await?;
+        tx.commit().await
+    }
+}

@@ -1,0 +1,574 @@
+//! The one path of a message, whatever the door: [`Runs::submit`]. And everything that reads or watches runs.
+
+mod follow;
+mod view;
+
+use std::{collections::HashSet, sync::Arc};
+
+use aiox_core::{
+    Caller, Error, Principal, Result, Scope,
+    access::Access,
+    agent::{self, AgentConfig, MAX_MESSAGE_BYTES},
+    ports::{Clock, Events, Ids, Signal, Waiting, WorkQueue},
+    quota, run as rules,
+    run::{Parts, Priority, Weights},
+};
+use aiox_model::{
+    RunId, Ts,
+    run::{Conversation, HistoryMessage, Run, RunError, RunEvent, RunStatus},
+};
+use aiox_store::{
+    Accept, Accepted, Advance, Ending, Exhausted, Journal, NewEvent, Store, agents::AgentRow, conversations, quotas, runs,
+    runs::RunRow,
+};
+use serde_json::json;
+use uuid::Uuid;
+
+pub(crate) use self::view::reply_for;
+use self::view::view;
+use crate::{
+    AgentRef, Directory, Replies, ReplyTo, Target, audit,
+    dispatch::needs,
+    federated::{Federated, FromPeerResult, NewRemote},
+};
+
+/// A message for an agent.
+#[derive(Debug, Clone)]
+pub struct NewRun {
+    /// Whom it is for.
+    pub agent: AgentRef,
+    /// What is asked, 1 to 65,536 bytes.
+    pub input: String,
+    /// Continue this conversation; absent = the caller's standing one with the agent.
+    pub conversation: Option<Uuid>,
+    /// Same key and same request: the first run again. At most 256 bytes.
+    pub idempotency_key: Option<String>,
+    /// Where the answer goes on XMPP.
+    pub reply: Option<ReplyTo>,
+    /// Class of urgency.
+    pub priority: Priority,
+    /// Time for one attempt, in milliseconds; absent or too large = the hub's limit.
+    pub timeout_ms: Option<u64>,
+}
+
+/// What [`Runs::submit`] made.
+#[derive(Debug, Clone)]
+pub struct Submitted {
+    /// The run.
+    pub run: Run,
+    /// Whether it existed already: the idempotency key was used before for the same request.
+    pub replayed: bool,
+}
+
+/// What the composition root decides.
+#[derive(Debug, Clone)]
+pub struct RunsOptions {
+    /// Provider of agents that name none.
+    pub default_provider: String,
+    /// Providers that some worker may offer, in lower case; others are refused at the door.
+    pub known_providers: HashSet<String>,
+    /// Most milliseconds of one attempt.
+    pub max_timeout_ms: u64,
+    /// Weights of the order in the queue.
+    pub weights: Weights,
+}
+
+/// Runs: submit, watch, cancel, read.
+#[derive(Clone)]
+pub struct Runs {
+    store: Store,
+    journal: Journal,
+    directory: Directory,
+    queue: Arc<dyn WorkQueue>,
+    events: Arc<dyn Events>,
+    clock: Arc<dyn Clock>,
+    ids: Arc<dyn Ids>,
+    replies: Replies,
+    federated: Federated,
+    options: Arc<RunsOptions>,
+}
+
+impl Runs {
+    /// Runs over the given ports.
+    #[must_use]
+    #[expect(clippy::too_many_arguments, reason = "each dependency is named once, by the composition root alone")]
+    pub fn new(
+        store: Store,
+        journal: Journal,
+        directory: Directory,
+        queue: Arc<dyn WorkQueue>,
+        events: Arc<dyn Events>,
+        clock: Arc<dyn Clock>,
+        ids: Arc<dyn Ids>,
+        replies: Replies,
+        federated: Federated,
+        options: RunsOptions,
+    ) -> Self {
+        Self { store, journal, directory, queue, events, clock, ids, replies, federated, options: Arc::new(options) }
+    }
+
+    /// Accepts a message. When this returns, the run is durable and will be answered, whatever dies.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] for agents that do not exist or that the caller may not use, [`Error::Invalid`] and
+    /// [`Error::TooLarge`] for bad input, [`Error::Conflict`] for a key used for another request, [`Error::Limited`] for a used-up
+    /// allowance, [`Error::Forbidden`] when the agent's governance denies it.
+    pub async fn submit(&self, caller: &Caller, new: NewRun) -> Result<Submitted> {
+        caller.require(Scope::RunsCreate)?;
+        check_input(&new)?;
+        match self.directory.resolve(caller, &new.agent).await? {
+            Target::Local(agent, _) => self.submit_local(caller, new, *agent, None).await?.run(),
+            Target::Remote { peer, jid, .. } => {
+                let principal = caller.principal.key();
+                let conversation = self.conversation(&principal, &jid, new.conversation).await?;
+                let accept = self.accept(caller, &new, jid.clone(), conversation);
+                let remote = NewRemote { peer, agent_jid: jid, priority: new.priority };
+                let accept = self.federated.outbound(caller, accept, &remote).await?;
+                let submitted = self.write(accept).await?.run()?;
+                self.federated.news(&remote.peer);
+                Ok(submitted)
+            }
+        }
+    }
+
+    /// Accepts a run that a peer hub asks for, under the id that it has there.
+    pub(crate) async fn submit_from_peer(&self, caller: &Caller, new: NewRun, identity: FromPeer) -> Result<FromPeerResult> {
+        check_input(&new)?;
+        match self.directory.resolve(caller, &new.agent).await? {
+            Target::Local(agent, _) => Ok(match self.submit_local(caller, new, *agent, Some(identity)).await? {
+                Written::Run(_) => FromPeerResult::New,
+                Written::Seen { digest, verdict } => FromPeerResult::Seen { digest, verdict },
+            }),
+            // One link only: a hub does not pass a third party's run on.
+            Target::Remote { .. } => Err(Error::NotFound("agent")),
+        }
+    }
+
+    async fn submit_local(&self, caller: &Caller, new: NewRun, agent: AgentRow, from_peer: Option<FromPeer>) -> Result<Written> {
+        let mut caller = caller.clone();
+        // A remote principal runs in the tenant of the agent that it addresses.
+        if matches!(caller.principal, Principal::Remote { .. }) {
+            caller.tenant = agent.tenant;
+        }
+        let config = parse_config(&agent)?;
+        let provider = self.governed(&caller, &agent, &config)?;
+        let jid = self.directory.names().agent_jid(agent.id);
+        let conversation = self.conversation(&caller.principal.key(), &jid, new.conversation).await?;
+        let max_tokens = match config.governance.max_tokens_per_request {
+            0 => config.llm.max_tokens,
+            cap => config.llm.max_tokens.min(cap),
+        };
+        let mut accept = self.accept(&caller, &new, jid, conversation);
+        accept.agent = Some(agent.id.uuid());
+        accept.reserved = quota::reserve(&new.input, max_tokens);
+        accept.audit = audit::owned_by(accept.audit, Some(agent.owner.uuid()));
+        if let Some(from) = from_peer {
+            accept.run = from.run;
+            accept.event = from.event;
+            accept.at = accept.at.max(from.created_at);
+            accept.event_payload = from.event_payload;
+            accept.origin = Some(from.inbound.origin.clone());
+            accept.inbound = Some(from.inbound);
+        }
+        let waiting = Waiting {
+            run: RunId(accept.run),
+            tenant: agent.tenant,
+            conversation: conversation.into(),
+            needs: needs(&provider, &config),
+            order: rules::order(
+                accept.at,
+                new.priority,
+                self.options.weights,
+                Parts { reputation: 1.0, tools: 1.0, owner: config.capabilities.priority_weight, load: 0.0 },
+            ),
+        };
+        let written = self.write(accept).await?;
+        if matches!(&written, Written::Run(submitted) if !submitted.replayed) {
+            self.queue.offer(waiting).await?;
+        }
+        Ok(written)
+    }
+
+    fn accept(&self, caller: &Caller, new: &NewRun, agent_jid: String, conversation: Uuid) -> Accept {
+        let run = self.ids.uuid();
+        let at = self.clock.now();
+        let idempotency = new.idempotency_key.as_ref().map(|key| {
+            let same = json!([new.input, new.conversation, new.priority.number(), new.timeout_ms]).to_string();
+            (key.clone(), aiox_crypto::sha256(same.as_bytes()).to_vec())
+        });
+        let audit = audit::record(&*self.clock, &*self.ids, caller, "run.accepted", Some(("run", run.to_string())));
+        Accept {
+            run,
+            tenant: caller.tenant.uuid(),
+            agent: None,
+            peer: None,
+            origin: None,
+            conversation,
+            principal: caller.principal.key(),
+            door: caller.door.as_str(),
+            priority: new.priority.number(),
+            input: new.input.clone(),
+            reserved: quota::reserve(&new.input, 0),
+            limits: caller.limits,
+            idempotency,
+            reply: new.reply.as_ref().and_then(|reply| serde_json::to_string(reply).ok()),
+            timeout_ms: new.timeout_ms.unwrap_or(u64::MAX).min(self.options.max_timeout_ms),
+            trace: caller.trace.to_string(),
+            at,
+            event: self.ids.uuid(),
+            event_payload: json!({ "status": "queued", "door": caller.door.as_str(), "agent_jid": &agent_jid }).to_string(),
+            agent_jid,
+            message: self.ids.uuid(),
+            audit,
+            inbound: None,
+            outbound: None,
+        }
+    }
+
+    async fn write(&self, accept: Accept) -> Result<Written> {
+        let at = accept.at;
+        let mut row = row_of(&accept);
+        let limits = accept.limits;
+        match self.journal.accept(accept).await? {
+            Accepted::New => {
+                metrics::counter!("aiox_runs_accepted_total", "door" => row.door.clone()).increment(1);
+                Ok(Written::Run(Submitted { run: view(row), replayed: false }))
+            }
+            Accepted::Replayed(first) => {
+                row = runs::by_id(&mut self.store.read().await?, first).await?.ok_or(Error::NotFound("run"))?;
+                Ok(Written::Run(Submitted { run: view(row), replayed: true }))
+            }
+            Accepted::KeyConflict => {
+                Err(Error::conflict("idempotency_conflict", "this idempotency key was used for another request"))
+            }
+            Accepted::OverQuota(which) => {
+                metrics::counter!("aiox_policy_violations_total", "kind" => violation(which)).increment(1);
+                Err(over_quota(which, at, limits))
+            }
+            Accepted::Seen { digest, verdict } => Ok(Written::Seen { digest, verdict }),
+        }
+    }
+
+    /// The provider that will answer, if governance lets this caller use this agent at all.
+    fn governed(&self, caller: &Caller, agent: &AgentRow, config: &AgentConfig) -> Result<String> {
+        let rules = &config.governance;
+        if rules.blocked {
+            return Err(Error::forbidden("agent_blocked", "this agent is blocked"));
+        }
+        let domain = caller.principal.jid().domain();
+        if !rules.allowed_domains.is_empty() && !rules.allowed_domains.iter().any(|allowed| allowed.eq_ignore_ascii_case(domain)) {
+            return Err(Error::forbidden("domain_not_allowed", "this agent does not answer your domain"));
+        }
+        let provider = config.llm.provider.clone().unwrap_or_else(|| self.options.default_provider.clone()).to_lowercase();
+        if !rules.allowed_providers.is_empty() && !rules.allowed_providers.iter().any(|allowed| allowed.eq_ignore_ascii_case(&provider)) {
+            return Err(Error::forbidden("provider_not_allowed", "this agent may not use its provider"));
+        }
+        if !self.options.known_providers.contains(&provider) {
+            tracing::warn!(agent = %agent.id, provider, "agent names a provider that this hub does not know");
+            return Err(Error::unavailable("unknown_provider", "this agent's provider is not known to the hub; its owner has to change llm_config.provider"));
+        }
+        Ok(provider)
+    }
+
+    /// The conversation to use: the caller's standing one, or the named one if it is the caller's with this agent.
+    async fn conversation(&self, principal: &str, agent_jid: &str, named: Option<Uuid>) -> Result<Uuid> {
+        let Some(named) = named else { return Ok(standing_conversation(principal, agent_jid)) };
+        let found = conversations::of_principal(&mut self.store.read().await?, named, principal).await?;
+        found.filter(|found| found.agent_jid == agent_jid).map(|found| found.id).ok_or(Error::NotFound("conversation"))
+    }
+
+    pub(crate) const fn store_for_peers(&self) -> &Store {
+        &self.store
+    }
+
+    /// A run that the caller asked for.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] for unknown and for others' runs alike.
+    pub async fn get(&self, caller: &Caller, run: RunId) -> Result<Run> {
+        caller.require(Scope::RunsRead)?;
+        Ok(view(self.own(caller, run).await?))
+    }
+
+    async fn own(&self, caller: &Caller, run: RunId) -> Result<RunRow> {
+        let found = runs::by_id(&mut self.store.read().await?, run.uuid()).await?;
+        found.filter(|row| row.principal == caller.principal.key()).ok_or(Error::NotFound("run"))
+    }
+
+    /// Events of a run after a sequence, and its status at that moment.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub async fn events(&self, caller: &Caller, run: RunId, after: u64, limit: u32) -> Result<(RunStatus, Vec<RunEvent>)> {
+        caller.require(Scope::RunsRead)?;
+        let row = self.own(caller, run).await?;
+        let events = runs::events(&mut self.store.read().await?, run.uuid(), after, limit).await?;
+        Ok((row.status, events))
+    }
+
+    /// Watches a run from after a sequence: first what is stored, then what happens, until the final event. Live deltas come only
+    /// with `deltas`. Authorise with [`get`](Self::get) first.
+    pub fn follow(&self, run: RunId, after: u64, deltas: bool) -> impl futures::Stream<Item = Result<Signal>> + Send + 'static {
+        follow::follow(self.store.clone(), self.events.clone(), run, after, deltas)
+    }
+
+    /// Waits for the end of a run.
+    ///
+    /// # Errors
+    /// Database errors.
+    pub async fn wait(&self, run: RunId) -> Result<Run> {
+        use futures::StreamExt as _;
+        let mut signals = std::pin::pin!(self.follow(run, 0, false));
+        while let Some(signal) = signals.next().await {
+            signal?;
+        }
+        let row = runs::by_id(&mut self.store.read().await?, run.uuid()).await?.ok_or(Error::NotFound("run"))?;
+        Ok(view(row))
+    }
+
+    /// Cancels a run of the caller: a waiting one at once, a running one at its worker too, one at a peer hub by an envelope.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] `invalid_state_transition` when it has ended.
+    pub async fn cancel(&self, caller: &Caller, run: RunId) -> Result<Run> {
+        caller.require(Scope::RunsCancel)?;
+        let row = self.own(caller, run).await?;
+        let ended = || Error::conflict("invalid_state_transition", "the run has ended");
+        if row.status.is_final() {
+            return Err(ended());
+        }
+        if let Some(peer) = &row.peer {
+            self.federated.cancel(caller, &row, peer).await?;
+        }
+        let record = audit::record(&*self.clock, &*self.ids, caller, "run.canceled", Some(("run", run.uuid().to_string())));
+        let done = self.end_canceled(&row, Some(record)).await?;
+        if done { self.get(caller, run).await } else { Err(ended()) }
+    }
+
+    /// Ends a run as canceled; `false` if it has ended already.
+    pub(crate) async fn end_canceled(&self, row: &RunRow, record: Option<aiox_store::audit::AuditRow>) -> Result<bool> {
+        let at = self.clock.now();
+        let error = RunError { code: "canceled".into(), message: "the run was canceled".into(), retryable: false };
+        let payload = json!({ "status": "canceled" });
+        let event = NewEvent { id: self.ids.uuid(), kind: "run.canceled".into(), payload: payload.to_string(), at, sequence: None };
+        let ending = Ending {
+            status: RunStatus::Canceled,
+            output: None,
+            error: None,
+            model_used: None,
+            input_tokens: 0,
+            output_tokens: 0,
+            message: self.ids.uuid(),
+            reply: reply_for(row, self.ids.uuid(), Err(&error)),
+        };
+        let replies = ending.reply.is_some();
+        let advance =
+            Advance { run: row.id, at, event: event.clone(), status: None, worker: None, attempted: false, ending: Some(ending), audit: record };
+        let Some(sequence) = self.journal.advance(advance).await? else { return Ok(false) };
+        if self.queue.remove(RunId(row.id)).await? {
+            self.queue.done(RunId(row.id)).await?;
+        }
+        if replies {
+            self.replies.added();
+        }
+        let event = RunEvent { id: event.id, run_id: row.id, sequence, kind: event.kind, time: at, payload };
+        self.events.publish(RunId(row.id), Signal::Event(event)).await;
+        metrics::counter!("aiox_tasks_completed_total", "status" => "canceled").increment(1);
+        Ok(true)
+    }
+
+    /// Runs of the caller with one agent, newest first.
+    ///
+    /// # Errors
+    /// As [`Directory::resolve`].
+    pub async fn with_agent(&self, caller: &Caller, agent: &AgentRef, limit: u32, offset: u64) -> Result<(Vec<Run>, u64)> {
+        caller.require(Scope::RunsRead)?;
+        let jid = self.jid_of(caller, agent).await?;
+        let (rows, count) = runs::of_principal(&mut self.store.read().await?, &caller.principal.key(), &jid, limit, offset).await?;
+        Ok((rows.into_iter().map(view).collect(), count))
+    }
+
+    /// The latest runs of the caller.
+    ///
+    /// # Errors
+    /// Database errors.
+    pub async fn latest(&self, caller: &Caller, limit: u32) -> Result<Vec<Run>> {
+        caller.require(Scope::RunsRead)?;
+        let rows = runs::latest_of_principal(&mut self.store.read().await?, &caller.principal.key(), limit).await?;
+        Ok(rows.into_iter().map(view).collect())
+    }
+
+    /// Conversations of the caller, the latest first, optionally with one agent.
+    ///
+    /// # Errors
+    /// As [`Directory::resolve`].
+    pub async fn conversations(&self, caller: &Caller, agent: Option<&AgentRef>, limit: u32, offset: u64) -> Result<(Vec<Conversation>, u64)> {
+        caller.require(Scope::RunsRead)?;
+        let jid = match agent {
+            Some(agent) => Some(self.jid_of(caller, agent).await?),
+            None => None,
+        };
+        let mut db = self.store.read().await?;
+        let (mut found, count) = conversations::list(&mut db, &caller.principal.key(), jid.as_deref(), limit, offset).await?;
+        for conversation in &mut found {
+            conversation.principal = caller.principal.jid().to_string();
+        }
+        Ok((found, count))
+    }
+
+    /// Messages of a conversation of the caller, in order.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] for unknown and for others' conversations alike.
+    pub async fn messages(&self, caller: &Caller, conversation: Uuid, limit: u32, offset: u64) -> Result<(Vec<HistoryMessage>, u64)> {
+        caller.require(Scope::RunsRead)?;
+        let mut db = self.store.read().await?;
+        let found = conversations::of_principal(&mut db, conversation, &caller.principal.key()).await?;
+        let found = found.ok_or(Error::NotFound("conversation"))?;
+        conversations::messages(&mut db, found.id, limit, offset).await
+    }
+
+    /// Messages of the caller's standing conversation with a local agent, in order: what a peer hub shows its user.
+    ///
+    /// # Errors
+    /// As [`Directory::resolve`].
+    pub async fn history_with(&self, caller: &Caller, agent: &AgentRef, limit: u32, offset: u64) -> Result<(Vec<HistoryMessage>, u64)> {
+        let jid = self.jid_of(caller, agent).await?;
+        let id = standing_conversation(&caller.principal.key(), &jid);
+        conversations::messages(&mut self.store.read().await?, id, limit, offset).await
+    }
+
+    /// What of the caller's allowance is used: (limits, tokens today, requests today, tokens this minute).
+    ///
+    /// # Errors
+    /// Database errors.
+    pub async fn quota(&self, caller: &Caller) -> Result<aiox_model::account::Quota> {
+        let (tokens, requests, minute) = quotas::used(&mut self.store.read().await?, &caller.principal.key(), self.clock.now()).await?;
+        Ok(aiox_model::account::Quota {
+            tokens_used_today: tokens,
+            tokens_limit_day: caller.limits.tokens_day,
+            requests_today: requests,
+            requests_limit_day: caller.limits.requests_day,
+            tokens_used_minute: minute,
+            tokens_limit_minute: caller.limits.tokens_minute,
+        })
+    }
+
+    async fn jid_of(&self, caller: &Caller, agent: &AgentRef) -> Result<String> {
+        Ok(match self.directory.resolve(caller, agent).await? {
+            Target::Local(agent, Access::Own | Access::Use) => self.directory.names().agent_jid(agent.id),
+            Target::Local(_, Access::None) => return Err(Error::NotFound("agent")),
+            Target::Remote { jid, .. } => jid,
+        })
+    }
+}
+
+/// What the journal made of an accepted run.
+enum Written {
+    Run(Submitted),
+    /// The envelope that brought it was here before.
+    Seen { digest: String, verdict: String },
+}
+impl Written {
+    fn run(self) -> Result<Submitted> {
+        match self {
+            Self::Run(submitted) => Ok(submitted),
+            Self::Seen { .. } => Err(Error::internal("a run without an envelope was seen before")),
+        }
+    }
+}
+
+/// The identity that a run has at the peer hub that asks for it.
+pub(crate) struct FromPeer {
+    pub run: Uuid,
+    pub event: Uuid,
+    pub event_payload: String,
+    pub created_at: Ts,
+    pub inbound: aiox_store::Inbound,
+}
+
+fn check_input(new: &NewRun) -> Result<()> {
+    if new.input.trim().is_empty() {
+        return Err(Error::invalid("message", "must not be empty"));
+    }
+    if new.input.len() > MAX_MESSAGE_BYTES {
+        return Err(Error::TooLarge { what: "message", limit: MAX_MESSAGE_BYTES as u64 });
+    }
+    if new.idempotency_key.as_ref().is_some_and(|key| key.is_empty() || key.len() > 256) {
+        return Err(Error::invalid("Idempotency-Key", "must have 1 to 256 bytes"));
+    }
+    if new.timeout_ms == Some(0) {
+        return Err(Error::invalid("timeout_ms", "must be at least 1"));
+    }
+    Ok(())
+}
+
+pub(crate) fn parse_config(row: &AgentRow) -> Result<AgentConfig> {
+    // Unreadable configuration denies: it is an error of this agent, never a default.
+    let damaged = |column: &'static str| move |_| Error::Corrupt { table: "agents", column, id: row.id.to_string() };
+    Ok(AgentConfig {
+        llm: agent::llm(&row.config.llm).map_err(damaged("config.llm"))?,
+        memory: agent::memory(&row.config.memory).map_err(damaged("config.memory"))?,
+        governance: agent::governance(&row.config.governance).map_err(damaged("config.governance"))?,
+        capabilities: agent::capabilities(&row.config.capabilities).map_err(damaged("config.capabilities"))?,
+    })
+}
+
+/// Id of the standing conversation of a principal with an agent: made of both, so that every door and every replica finds the same
+/// one without asking (RFC 9562 version 8).
+pub(crate) fn standing_conversation(principal: &str, agent_jid: &str) -> Uuid {
+    let digest = aiox_crypto::sha256(format!("conversation\n{principal}\n{agent_jid}").as_bytes());
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&digest[..16]);
+    uuid::Builder::from_custom_bytes(bytes).into_uuid()
+}
+
+const fn violation(which: Exhausted) -> &'static str {
+    match which {
+        Exhausted::TokensMinute => "rate_limit_minute",
+        Exhausted::TokensDay => "daily_token_limit",
+        Exhausted::RequestsDay => "daily_request_limit",
+    }
+}
+
+fn over_quota(which: Exhausted, at: Ts, limits: quota::Limits) -> Error {
+    let (minute, day) = quota::seconds_to_next(at);
+    let (message, wait) = match which {
+        Exhausted::TokensMinute => (format!("Quota exceeded: {} tokens per minute", limits.tokens_minute), minute),
+        Exhausted::TokensDay => (format!("Quota exceeded: {} tokens per day", limits.tokens_day), day),
+        Exhausted::RequestsDay => (format!("Quota exceeded: {} requests per day", limits.requests_day), day),
+    };
+    Error::Limited { code: "quota_exceeded", message, retry_after: std::time::Duration::from_secs(wait) }
+}
+
+fn row_of(accept: &Accept) -> RunRow {
+    RunRow {
+        id: accept.run,
+        tenant: accept.tenant,
+        agent: accept.agent,
+        agent_jid: accept.agent_jid.clone(),
+        peer: accept.peer.clone(),
+        delivery: accept.peer.as_ref().map(|_| "queued".to_owned()),
+        origin: accept.origin.clone(),
+        conversation: accept.conversation,
+        principal: accept.principal.clone(),
+        door: accept.door.to_owned(),
+        status: RunStatus::Queued,
+        priority: accept.priority,
+        input: accept.input.clone(),
+        output: None,
+        error: None,
+        model_used: None,
+        input_tokens: 0,
+        output_tokens: 0,
+        attempt: 0,
+        worker: None,
+        reply: accept.reply.clone(),
+        timeout_ms: accept.timeout_ms,
+        last_seq: 1,
+        trace: accept.trace.clone(),
+        created_at: accept.at,
+        started_at: None,
+        completed_at: None,
+    }
+}
