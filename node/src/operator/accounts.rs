@@ -1,16 +1,26 @@
 //! The accounts of the hub in its XMPP server (`deploy/prosody/README.md`).
 
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use aiox_app::Accounts;
+use aiox_crypto::scram::{ITERATIONS, Verifier};
 use anyhow::{Context, Result, bail};
-use aiox_crypto::scram::Verifier;
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
+use tokio::time::{sleep, timeout};
 
 /// The server is on this machine: what takes longer will not come.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How often the server's accounts are compared with the hub's although nothing has changed here:
+/// somebody may have restored or emptied the server's data.
+const COMPARE_EVERY: Duration = Duration::from_secs(60);
+
+/// First and longest wait before the server is asked again after a failure.
+const RETRY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
 
 /// Pushes accounts to a Prosody that runs `mod_auth_aiox`.
 #[derive(Debug, Clone)]
@@ -38,6 +48,59 @@ impl XmppAccounts {
             .build()
             .context("cannot make an HTTP client")?;
         Ok(Self { client, base: format!("http://{address}/aiox/users"), token })
+    }
+
+    /// Keeps the server's accounts in step with the hub's until the future is dropped.
+    pub async fn follow(&self, accounts: &Accounts) {
+        let mut pushed = HashMap::new();
+        let mut wait = RETRY.0;
+        loop {
+            match self.bring_up_to_date(accounts, &mut pushed).await {
+                Ok(()) => {
+                    wait = RETRY.0;
+                    // Either way the comparison follows; the time being over is no failure.
+                    let _ = timeout(COMPARE_EVERY, accounts.changed()).await;
+                }
+                Err(error) => {
+                    tracing::warn!(error = format!("{error:#}"), retry_in = ?wait, "the XMPP server's accounts are not up to date");
+                    sleep(wait).await;
+                    wait = (wait * 2).min(RETRY.1);
+                }
+            }
+        }
+    }
+
+    // `pushed` is what the server has from us, so that an unchanged account costs no request.
+    async fn bring_up_to_date(&self, accounts: &Accounts, pushed: &mut HashMap<String, (Verifier, bool)>) -> Result<()> {
+        let present: HashSet<String> = self.list().await?.into_iter().collect();
+        pushed.retain(|username, _| present.contains(username));
+        let wanted = accounts.xmpp_accounts().await.context("the hub's accounts cannot be read")?;
+        let mut orphans = present;
+        for account in wanted {
+            orphans.remove(&account.username);
+            self.push(pushed, account.username, account.verifier, !account.active).await?;
+        }
+        // An account that the hub does not know (any more) is locked, not deleted: if the hub is the
+        // one that lost data, rosters and archives must survive that.
+        for username in orphans {
+            self.push(pushed, username, nobodys_verifier(), true).await?;
+        }
+        Ok(())
+    }
+
+    async fn push(
+        &self,
+        pushed: &mut HashMap<String, (Verifier, bool)>,
+        username: String,
+        verifier: Verifier,
+        blocked: bool,
+    ) -> Result<()> {
+        let current = (verifier, blocked);
+        if pushed.get(&username) != Some(&current) {
+            self.put(&username, &current.0, blocked).await?;
+            pushed.insert(username, current);
+        }
+        Ok(())
     }
 
     /// Localparts of all accounts, sorted.
@@ -72,6 +135,16 @@ impl XmppAccounts {
 
     async fn send(&self, request: RequestBuilder) -> Result<Response> {
         request.send().await.context("the XMPP server's account interface does not answer")
+    }
+}
+
+// No password has these keys: they are not the hash of anything known.
+fn nobodys_verifier() -> Verifier {
+    Verifier {
+        stored_key: "0".repeat(64),
+        server_key: "0".repeat(64),
+        salt: "0".repeat(32),
+        iteration_count: ITERATIONS,
     }
 }
 
