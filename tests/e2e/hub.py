@@ -8,7 +8,7 @@ from pathlib import Path
 
 import aiohttp
 
-from xmpp_client import XmppClient
+from xmpp_client import LoginRefused, XmppClient
 
 # Each account registers from a loopback address of its own, because sign-up is limited by address.
 _source_addresses = (f"127.1.{high}.{low}" for high, low in itertools.product(range(256), range(1, 255)))
@@ -104,10 +104,15 @@ class Account:
         return client
 
     async def online(self) -> XmppClient:
-        """A client of this account that is signed in."""
-        client = self.xmpp()
-        await client.login()
-        return client
+        """A client of this account that is signed in. The XMPP server learns of a new account a moment after REST did."""
+        async with asyncio.timeout(10):
+            while True:
+                client = self.xmpp()
+                try:
+                    await client.login()
+                    return client
+                except LoginRefused:
+                    await asyncio.sleep(0.05)
 
 
 async def sign_off(hubs: list[Hub]) -> None:

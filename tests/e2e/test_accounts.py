@@ -16,6 +16,7 @@ async def refused(login) -> bool:
 
 async def test_the_rest_password_opens_the_xmpp_server(mesh):
     alice = await mesh.a.register("alice")
+    await alice.online()
     for mechanism in ("SCRAM-SHA-256", "PLAIN"):
         client = alice.xmpp(mechanism=mechanism)
         await client.login()
@@ -25,6 +26,7 @@ async def test_the_rest_password_opens_the_xmpp_server(mesh):
 
 async def test_other_credentials_do_not(mesh):
     bob = await mesh.b.register("bob")
+    await bob.online()
     assert await refused(bob.xmpp(password="not the password").login())
     assert await refused(bob.xmpp(password="not the password", mechanism="PLAIN").login())
     stranger = bob.xmpp(jid=f"nobody-{bob.username}@{mesh.b.domain}")
