@@ -194,7 +194,7 @@ impl Delivery {
         if label != "delivered" {
             tracing::warn!(peer = domain, envelope = %id, outcome = ?outcome, "an envelope was not delivered");
         }
-        Ok(self.outbox.finish(id, outcome).await?)
+        Ok(self.outbox.finish(domain, id, outcome).await?)
     }
 
     async fn postpone(&self, domain: &str, item: &Outgoing, retry_after: Option<u32>, reason: &str) -> Result<(), Failure> {

@@ -14,7 +14,7 @@ use std::{
 
 use aiox_core::{
     Error,
-    ports::{Clock, Ids, RateLimiter, ReplayGuard},
+    ports::{Clock, RateLimiter, ReplayGuard},
 };
 use aiox_model::federation::{MAX_BATCH_BYTES, PeerOperations};
 use axum::{
@@ -57,8 +57,6 @@ pub struct Door {
     pub limiter: Arc<dyn RateLimiter>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
-    /// New ids.
-    pub ids: Arc<dyn Ids>,
     /// The audit log.
     pub audit: Arc<dyn AuditTrail>,
     /// Tolerated clock difference, in seconds.

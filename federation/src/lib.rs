@@ -1,7 +1,8 @@
 //! Hub-to-hub federation: mutually authenticated TLS, request tokens, signed envelopes, durable delivery, live event streams.
 //!
-//! Knows `aiox-core` and `aiox-model`. The durable side (outbox, inbox, peer records, run logs) comes in through the traits in
-//! [`ports`]. Nothing here knows XMPP, REST or a database.
+//! The durable side (outbox, inbox, peer records, run logs) comes in through the traits in [`ports`]; [`durable`] is those traits
+//! over the use cases of `aiox-app`, and [`service`] puts everything together for the composition root. Nothing here knows XMPP,
+//! REST or a database.
 //!
 //! Trust is layered, and each layer is checked on its own: the certificate names the peer ([`tls`]), the token binds one request to
 //! that certificate ([`token`]), the envelope carries the origin's own proof ([`envelope`]), and what the peer may do is only what
@@ -11,6 +12,7 @@
 mod backoff;
 pub mod delivery;
 pub mod door;
+pub mod durable;
 pub mod envelope;
 pub mod fetch;
 pub mod follow;
@@ -22,7 +24,9 @@ pub mod peers;
 pub mod ports;
 pub mod publish;
 pub mod roster;
+pub mod service;
 mod sse;
 pub mod tls;
 pub mod token;
 pub mod trust;
+mod wire;

@@ -110,7 +110,7 @@ pub trait Outbox: Send + Sync {
     /// An attempt to send these has begun.
     async fn sent(&self, ids: &[EnvelopeId]) -> Result<()>;
     /// The waiting of one is over.
-    async fn finish(&self, id: EnvelopeId, outcome: Outcome) -> Result<()>;
+    async fn finish(&self, peer: &str, id: EnvelopeId, outcome: Outcome) -> Result<()>;
     /// The peer asked to send this one again, not before `until`.
     async fn postpone(&self, id: EnvelopeId, until: Ts, reason: &str) -> Result<()>;
     /// Makes everything for a peer due at once.

@@ -372,6 +372,9 @@ pub struct DirectoryEntry {
     /// What the agent declares that it can do.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub capabilities: Vec<String>,
+    /// Which provider answers, so that `echo` says that it is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider: Option<String>,
     /// When the entry last changed.
     pub updated_at: Ts,
 }

@@ -130,6 +130,7 @@ impl Agents for TwoAgents {
             name: name.to_owned(),
             description: None,
             capabilities: vec![],
+            provider: None,
             updated_at: Ts::from_seconds(1),
         };
         Ok(["writer", "secret"].into_iter().map(|name| (vec![name.to_owned()], entry(name, &self.0))).collect())
@@ -232,7 +233,7 @@ impl Outbox for MemoryOutbox {
         ids.iter().for_each(|id| *sent.entry(*id).or_default() += 1);
         Ok(())
     }
-    async fn finish(&self, id: EnvelopeId, outcome: Outcome) -> Result<()> {
+    async fn finish(&self, _: &str, id: EnvelopeId, outcome: Outcome) -> Result<()> {
         self.items.lock().unwrap().retain(|_, (item, _)| item.id != id);
         self.outcomes.send_modify(|outcomes| {
             assert!(outcomes.insert(id, outcome).is_none(), "{id} has one outcome");

@@ -127,7 +127,6 @@ impl Hub {
             guard: self.guard.clone(),
             limiter: self.limiter.clone(),
             clock: self.clock.clone(),
-            ids: Arc::new(TestIds),
             audit: self.audit.clone(),
             skew: aiox_federation::token::DEFAULT_SKEW,
         };
