@@ -1,0 +1,240 @@
+//! Between the messages of the protocol and the words of the use cases.
+
+use aiox_app::{Task, TaskOutcome, WorkerInfo};
+use aiox_model::run::RunError;
+use aiox_proto::worker::v1::{RegisterWorker, TaskRequest, TaskResponse};
+use secrecy::ExposeSecret;
+use serde_json::{Map, Value, json};
+
+/// Places of a worker that does not say how many it has.
+const DEFAULT_CONCURRENT: u32 = 4;
+const MAX_CONCURRENT: u32 = 1024;
+
+/// A registration.
+pub(crate) fn worker(register: RegisterWorker) -> WorkerInfo {
+    let max_concurrent = match u32::try_from(register.max_concurrent) {
+        Ok(0) | Err(_) => DEFAULT_CONCURRENT,
+        Ok(wanted) => wanted.min(MAX_CONCURRENT),
+    };
+    WorkerInfo {
+        worker_id: register.worker_id,
+        max_concurrent,
+        providers: register
+            .supported_providers
+            .iter()
+            .map(|name| name.to_lowercase())
+            .collect(),
+        labels: register.labels,
+        protocol: register.protocol.max(1),
+    }
+}
+
+/// A run for a worker.
+pub(crate) fn task(task: Task) -> TaskRequest {
+    TaskRequest {
+        request_id: task.run.to_string(),
+        agent_id: task.agent.to_string(),
+        owner_user_id: task.owner.to_string(),
+        user_message: task.message,
+        system_prompt: task.system_prompt.expose_secret().to_owned(),
+        llm_config_json: task.llm_config_json,
+        from_jid: task.from_jid,
+        agent_jid: task.agent_jid,
+        agent_name: task.agent_name,
+        memory_context_json: task.memory_context_json,
+        memory_config_json: task.memory_config_json,
+        timeout_ms: task.timeout_ms,
+        attempt: task.attempt,
+        lease_id: task.lease.to_string(),
+        traceparent: traceparent(task.trace),
+        tools_json: tools(&task.tools_json),
+        provider: task.provider,
+        model: task.model.unwrap_or_default(),
+        conversation_id: task.conversation.to_string(),
+        stream: true,
+        // The lease lasts as long as the session and the run's own time limit.
+        lease_ms: 0,
+    }
+}
+
+/// A W3C trace context, or nothing: a worker could not continue another kind of trace.
+fn traceparent(trace: String) -> String {
+    let parts: Vec<_> = trace.split('-').map(str::len).collect();
+    if parts == [2, 32, 16, 2] {
+        trace
+    } else {
+        String::new()
+    }
+}
+
+/// An agent's tools by name, as the list that the protocol has; empty when there are none.
+fn tools(by_name: &str) -> String {
+    let tools: Map<String, Value> = serde_json::from_str(by_name).unwrap_or_default();
+    if tools.is_empty() {
+        return String::new();
+    }
+    let list: Vec<Value> = tools
+        .into_iter()
+        .map(|(name, tool)| {
+            let parameters = tool
+                .get("parameters")
+                .or_else(|| tool.get("input_schema"))
+                .cloned()
+                .unwrap_or_else(|| json!({ "type": "object" }));
+            let description = tool
+                .get("description")
+                .cloned()
+                .unwrap_or_else(|| json!(""));
+            json!({ "name": name, "description": description, "parameters": parameters })
+        })
+        .collect();
+    Value::Array(list).to_string()
+}
+
+/// What a result means.
+pub(crate) enum Told {
+    /// The run's end.
+    End(TaskOutcome),
+    /// The worker gives the run back untouched.
+    HandedBack,
+}
+
+/// A result. What the worker says went wrong becomes a code and a fixed sentence: the text of a
+/// worker of the first protocol is the provider's own, and no client may see it.
+pub(crate) fn told(response: TaskResponse) -> Told {
+    if matches!(
+        response.error_code.as_str(),
+        "worker_draining" | "worker_busy"
+    ) {
+        return Told::HandedBack;
+    }
+    let failed = !response.error_message.is_empty() || !response.error_code.is_empty();
+    let error = failed.then(|| error(&response.error_code, response.retryable));
+    // The first protocol has one number for both; it counts as the answer's.
+    let total = u64::try_from(response.tokens_used).unwrap_or(0);
+    let split = response.input_tokens + response.output_tokens > 0;
+    let (input_tokens, output_tokens) = if split {
+        (response.input_tokens, response.output_tokens)
+    } else {
+        (0, total)
+    };
+    Told::End(TaskOutcome {
+        text: response.response_text,
+        model_used: response.model_used,
+        input_tokens,
+        output_tokens,
+        error,
+    })
+}
+
+fn error(code: &str, retryable: bool) -> RunError {
+    let message = match code {
+        "provider_unauthorized" => "the provider refused the worker's credentials",
+        "provider_rate_limited" => "the provider's rate limit is reached",
+        "provider_unavailable" => "the provider is unavailable",
+        "provider_timeout" => "the provider did not answer in time",
+        "model_not_found" => "the provider does not know the model",
+        "context_too_long" => "the conversation is too long for the model",
+        "provider_error" => "the provider refused the request",
+        "provider_not_configured" => "the worker does not have this provider",
+        "tools_unavailable" => "the model asked for a tool and tools are not available",
+        "invalid_task" => "the task is malformed",
+        "timeout" => "the run took longer than its time limit",
+        "canceled" => "the run was canceled",
+        _ => {
+            return RunError {
+                code: "worker_error".into(),
+                message: "the worker failed".into(),
+                retryable,
+            };
+        }
+    };
+    RunError {
+        code: code.into(),
+        message: message.into(),
+        retryable,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn end(response: TaskResponse) -> TaskOutcome {
+        match told(response) {
+            Told::End(outcome) => outcome,
+            Told::HandedBack => unreachable!("it is an end"),
+        }
+    }
+
+    #[test]
+    fn places_and_protocol_have_their_defaults() {
+        for (said, meant) in [(-3, 4), (0, 4), (1, 1), (9, 9), (i32::MAX, 1024)] {
+            let info = worker(RegisterWorker {
+                max_concurrent: said,
+                supported_providers: vec!["OpenAI".into()],
+                ..RegisterWorker::default()
+            });
+            assert_eq!(info.max_concurrent, meant);
+            assert_eq!(info.providers, ["openai"]);
+            assert_eq!(info.protocol, 1);
+        }
+    }
+
+    #[test]
+    fn no_text_of_a_failed_worker_gets_through() {
+        let first = end(TaskResponse {
+            error_message: "openai: canary".into(),
+            tokens_used: 5,
+            ..TaskResponse::default()
+        });
+        let error = first.error.unwrap();
+        assert_eq!(error.code, "worker_error");
+        assert!(!error.message.contains("canary"));
+        assert_eq!((first.input_tokens, first.output_tokens), (0, 5));
+
+        let second = end(TaskResponse {
+            error_message: "canary".into(),
+            error_code: "provider_rate_limited".into(),
+            retryable: true,
+            tokens_used: 5,
+            input_tokens: 3,
+            output_tokens: 2,
+            ..TaskResponse::default()
+        });
+        let error = second.error.unwrap();
+        assert_eq!(error.code, "provider_rate_limited");
+        assert!(error.retryable && !error.message.contains("canary"));
+        assert_eq!((second.input_tokens, second.output_tokens), (3, 2));
+
+        let unknown = end(TaskResponse {
+            error_code: "canary code".into(),
+            ..TaskResponse::default()
+        });
+        assert_eq!(unknown.error.unwrap().code, "worker_error");
+    }
+
+    #[test]
+    fn tools_become_a_list() {
+        assert_eq!(tools("{}"), "");
+        assert_eq!(tools(""), "");
+        let list: Value = serde_json::from_str(&tools(
+            r#"{"clock":{"description":"time","input_schema":{"type":"object","x":1}},"bare":{}}"#,
+        ))
+        .unwrap();
+        assert_eq!(
+            list,
+            json!([
+                {"name":"clock","description":"time","parameters":{"type":"object","x":1}},
+                {"name":"bare","description":"","parameters":{"type":"object"}}
+            ])
+        );
+    }
+
+    #[test]
+    fn only_a_trace_context_is_passed_on() {
+        let good = format!("00-{}-{}-01", "a".repeat(32), "b".repeat(16));
+        assert_eq!(traceparent(good.clone()), good);
+        assert_eq!(traceparent("0199-77".into()), "");
+    }
+}

@@ -1,0 +1,116 @@
+//! The door with this project's own worker in front of it.
+
+use std::time::Duration;
+
+use aiox_core::ports::Signal;
+use aiox_grpc::Options;
+use aiox_model::run::RunStatus;
+use aiox_worker::{Credential, WorkerConfig, WorkerError, run};
+use serde_json::Map;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::world::{KEY, World, within};
+
+struct Worker {
+    shutdown: CancellationToken,
+    running: JoinHandle<Result<(), WorkerError>>,
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.running.abort();
+    }
+}
+
+fn worker(world: &World, name: &str) -> Worker {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let config = WorkerConfig {
+        reconnect_delay: Duration::from_millis(20),
+        default_provider: "echo".into(),
+        ..WorkerConfig::new(name, &world.url, Credential::ApiKey(KEY.into()))
+    };
+    let shutdown = CancellationToken::new();
+    Worker {
+        running: tokio::spawn(run(config, shutdown.clone())),
+        shutdown,
+    }
+}
+
+#[tokio::test]
+async fn a_message_is_answered_with_deltas_and_counted_tokens() {
+    let world = World::start().await;
+    let _worker = worker(&world, "w1");
+    let agent = world.agent("echo", Map::new()).await;
+    let run = world.submit(agent, "echo", "hello there").await;
+    let mut signals = world.watch(run).await;
+    let mut text = String::new();
+    loop {
+        match within(signals.next()).await.unwrap() {
+            Signal::Delta(delta) => text.push_str(&delta.text),
+            Signal::Event(event) if event.kind == "run.completed" => break,
+            Signal::Event(_) => {}
+        }
+    }
+    assert_eq!(text, "echo: hello there");
+    let row = world.run(run).await;
+    assert_eq!(row.output.as_deref(), Some("echo: hello there"));
+    assert_eq!(row.model_used.as_deref(), Some("echo"));
+    assert_eq!((row.input_tokens, row.output_tokens), (4, 3));
+}
+
+#[tokio::test]
+async fn workers_come_and_go_and_every_message_is_answered_once() {
+    let world = World::start().await;
+    let agent = world.agent("echo", Map::new()).await;
+    let steady = worker(&world, "steady");
+    let mut runs = Vec::new();
+    for round in 0..6 {
+        let brief = worker(&world, &format!("brief-{round}"));
+        for n in 0..50 {
+            runs.push(world.submit(agent, "echo", &format!("{round} {n}")).await);
+        }
+        if round % 2 == 0 {
+            // Killed, not asked.
+            drop(brief);
+        } else {
+            brief.shutdown.cancel();
+            let mut brief = brief;
+            within(&mut brief.running).await.unwrap().unwrap();
+        }
+    }
+    for (n, run) in runs.into_iter().enumerate() {
+        let row = world.ended(run).await;
+        assert_eq!(row.status, RunStatus::Completed, "{:?}", row.error);
+        let wanted = format!("echo: {} {}", n / 50, n % 50);
+        assert_eq!(row.output.as_deref(), Some(wanted.as_str()));
+        let ends = world.events(run).await;
+        assert_eq!(
+            ends.iter().filter(|kind| *kind == "run.completed").count(),
+            1
+        );
+    }
+    drop(steady);
+}
+
+#[tokio::test]
+async fn a_worker_leaves_an_idle_hub_at_once_and_a_hub_leaves_its_worker() {
+    let options = Options {
+        drain_timeout: Duration::from_secs(3),
+        ..Options::default()
+    };
+    let mut world = World::start_with(options, None, None).await;
+    let agent = world.agent("echo", Map::new()).await;
+    let mut leaving = worker(&world, "w1");
+    let run = world.submit(agent, "echo", "hello").await;
+    world.ended(run).await;
+    leaving.shutdown.cancel();
+    within(&mut leaving.running).await.unwrap().unwrap();
+
+    let staying = worker(&world, "w2");
+    let run = world.submit(agent, "echo", "hello").await;
+    world.ended(run).await;
+    world.shutdown.cancel();
+    within(&mut world.door).await.unwrap();
+    assert!(!staying.running.is_finished());
+}
