@@ -5,6 +5,7 @@ use aiox_model::{BareJid, RunId, account::Quota, agent::AgentCard, run::Run};
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use uuid::Uuid;
+use xmpp_parsers::jid::Jid;
 
 use crate::{disco::Face, outgoing::Envelope};
 
@@ -15,6 +16,8 @@ pub(crate) struct Question {
     /// The sender's stanza id: a client sends it again after it resumed its stream. `None`: it gave none.
     pub(crate) stanza_id: Option<String>,
     pub(crate) envelope: Envelope,
+    /// Full address of the sender.
+    pub(crate) device: Jid,
 }
 
 /// A durable run.
@@ -60,8 +63,8 @@ pub(crate) enum Progress {
 /// The use cases of the hub. A private agent is [`aiox_core::Error::NotFound`] for strangers in every one of them.
 #[async_trait]
 pub(crate) trait Hub: Send + Sync + 'static {
-    /// Who `sender` is when it addresses `agent`: the server vouches for local addresses, another domain for its own.
-    async fn caller(&self, sender: &BareJid, agent: &BareJid) -> Result<Caller>;
+    /// Who a sender is: our server vouches for its own addresses, and through s2s another domain for its own.
+    async fn caller(&self, sender: &BareJid) -> Result<Caller>;
     /// The agent behind an address.
     async fn card(&self, caller: &Caller, agent: &BareJid) -> Result<AgentCard>;
     /// The agents that the caller may use, a bounded number.

@@ -9,7 +9,7 @@
 //! Everything else here, brakes, devices, live messages, is memory that may go.
 //!
 //! Knows the use cases of `aiox-app`; knows no other door. Nobody else names the XMPP libraries.
-#![cfg_attr(test, expect(clippy::unwrap_used, clippy::panic, reason = "a failed unwrap or panic is a failed test"))]
+#![cfg_attr(test, expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failed unwrap or panic is a failed test"))]
 
 mod clients;
 mod confirm;
@@ -26,9 +26,12 @@ mod outgoing;
 mod runner;
 mod stanza;
 mod text;
+mod wire;
 #[cfg(test)]
 mod tests;
 
 pub use guard::Brakes;
 pub use link::LinkState;
 pub use options::{OptionsError, XmppOptions};
+pub use runner::XmppDoor;
+pub use wire::UseCases;

@@ -79,7 +79,7 @@ impl<H: Hub> Door<H> {
     /// The sender and the agent, if the sender may know that it exists.
     async fn entitled(&self, stanza: &Stanza) -> Result<(Caller, AgentCard), Error> {
         let (sender, agent) = self.parties(&stanza.from, &stanza.to).ok_or(Error::NotFound("agent"))?;
-        let caller = self.hub.caller(&sender, &agent).await?;
+        let caller = self.hub.caller(&sender).await?;
         let card = self.hub.card(&caller, &agent).await?;
         Ok((caller, card))
     }

@@ -30,9 +30,11 @@ const MAX_LIVE_BYTES: usize = text::MAX_BODY_BYTES / 8;
 /// of its own.
 const MAX_REMEMBERED: usize = 4096;
 
-/// One live message.
+/// What the user has seen of one run.
 #[derive(Debug, Default)]
-pub(super) struct Message {
+struct Message {
+    /// `composing` was sent, or deliberately not.
+    announced: bool,
     /// Id of the first stanza, once it was sent.
     first: Option<String>,
     /// The answer was sent.
@@ -49,6 +51,9 @@ impl Live {
     fn open(&self, run: RunId) -> Shared {
         let mut live = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (messages, order) = &mut *live;
+        if let Some(message) = messages.get(&run) {
+            return Arc::clone(message);
+        }
         if order.len() >= MAX_REMEMBERED
             && let Some(oldest) = order.pop_front()
         {
@@ -58,16 +63,26 @@ impl Live {
         Arc::clone(messages.entry(run).or_default())
     }
 
-    /// The answer of a run goes out now: returns the live message that it completes.
-    pub(super) async fn complete(&self, run: RunId) -> Option<String> {
-        let message = self.0.lock().unwrap_or_else(PoisonError::into_inner).0.get(&run).cloned()?;
+    /// The answer of a run goes out now: returns whether `composing` came before it, and the live message that it completes.
+    pub(super) async fn complete(&self, run: RunId) -> (bool, Option<String>) {
+        let message = self.open(run);
         let mut message = message.lock().await;
         message.complete = true;
-        message.first.clone()
+        (std::mem::replace(&mut message.announced, true), message.first.clone())
     }
 }
 
 impl<H: Hub> Door<H> {
+    /// Says that the agent thinks, unless its answer is already out: a quick worker can be faster than this door.
+    pub(super) async fn announce_thinking(&self, run: RunId, envelope: &Envelope, delayed: bool) {
+        let message = self.live.open(run);
+        let mut message = message.lock().await;
+        // Who wrote long ago is perhaps no longer looking.
+        if !std::mem::replace(&mut message.announced, true) && !message.complete && !delayed {
+            self.send(&envelope.state("composing")).await;
+        }
+    }
+
     /// Shows `run` to `device` while it goes on. Without corrections on that device it only waits for the end.
     pub(super) async fn follow(self: Arc<Self>, caller: Caller, run: RunId, envelope: Envelope, device: Jid) {
         let message = self.live.open(run);

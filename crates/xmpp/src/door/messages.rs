@@ -48,7 +48,7 @@ impl<H: Hub> Door<H> {
                 return tracing::info!(%sender, %agent, "dropped a message that looks like an endless exchange");
             }
         }
-        let caller = match self.hub.caller(&sender, &agent).await {
+        let caller = match self.hub.caller(&sender).await {
             Ok(caller) => caller,
             Err(error) => return self.fail(stanza, &asked, &error).await,
         };
@@ -69,7 +69,7 @@ impl<H: Hub> Door<H> {
     }
 
     async fn ask(self: Arc<Self>, stanza: &Stanza, caller: Caller, agent: &aiox_model::BareJid, asked: Asked, envelope: Envelope) {
-        let question = Question { input: asked.body.clone(), stanza_id: asked.id.clone(), envelope: envelope.clone() };
+        let question = Question { input: asked.body.clone(), stanza_id: asked.id.clone(), envelope: envelope.clone(), device: asked.from.clone() };
         let accepted = match self.hub.submit(&caller, agent, question).await {
             Ok(accepted) => accepted,
             Err(error) => return self.fail(stanza, &asked, &error).await,
@@ -81,9 +81,7 @@ impl<H: Hub> Door<H> {
         if !accepted.fresh {
             return;
         }
-        if !asked.delayed {
-            self.send(&envelope.state("composing")).await;
-        }
+        self.announce_thinking(accepted.run, &envelope, asked.delayed).await;
         if let Some(id) = self.clients(|clients| clients.ask(&asked.from, Instant::now())) {
             let query = stanza::iq_get(&envelope.from, &asked.from, &id, Element::bare("query", ns::DISCO_INFO));
             self.send(&query).await;

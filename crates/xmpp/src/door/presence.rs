@@ -2,6 +2,7 @@
 //!
 //! The door never subscribes to users. A refusal looks the same whether the agent is private or does not exist.
 
+use aiox_core::Error;
 use tokio::sync::mpsc;
 use xmpp_parsers::jid::Jid;
 
@@ -24,14 +25,15 @@ impl<H: Hub> Door<H> {
         let Some((sender, agent)) = self.parties(&stanza.from, &stanza.to) else { return };
         let user = Jid::from(stanza.from.to_bare());
         let (bare, full) = (Jid::from(stanza.to.to_bare()), voice(&stanza.to));
-        let card = match self.hub.caller(&sender, &agent).await {
+        let card = match self.hub.caller(&sender).await {
             Ok(caller) => self.hub.card(&caller, &agent).await,
             Err(error) => Err(error),
         };
         let card = match card {
             Ok(card) => card,
             Err(error) => {
-                if kind == Some("subscribe") && matches!(error, aiox_core::Error::NotFound(_) | aiox_core::Error::Forbidden { .. }) {
+                let denied = matches!(error, Error::NotFound(_) | Error::Forbidden { .. } | Error::Unauthenticated(_));
+                if kind == Some("subscribe") && denied {
                     self.send(&stanza::presence(&bare, &user, Some("unsubscribed"))).await;
                 }
                 // A probe is never answered with `unsubscribed`: the user's server would end a subscription that may only

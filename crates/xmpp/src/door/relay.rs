@@ -82,10 +82,13 @@ async fn relay<H: Hub>(door: Arc<Door<H>>, outbound: Outbound, mut pongs: mpsc::
 
 impl<H: Hub> Door<H> {
     async fn write(&self, outbound: &Outbound, reply: &Reply) -> Result<(), SendError> {
-        let live = match reply.run {
+        let (announced, live) = match reply.run {
             Some(run) => self.live.complete(run).await,
-            None => None,
+            None => (true, None),
         };
+        if !announced {
+            outbound.send(&reply.envelope.state("composing")).await?;
+        }
         let (sender, agent) = (reply.envelope.to.as_str(), reply.envelope.from.to_bare());
         self.guard(|guard| guard.answered(sender, agent.as_str(), &reply.body, Instant::now()));
         for stanza in reply.envelope.answer(&reply.stanza_id, &reply.body, live.as_deref()) {

@@ -240,8 +240,7 @@ mod tests {
 
     fn read(xml: &str) -> Vec<Inbound> {
         let text = format!("<stream:stream xmlns='{NS_COMPONENT}' xmlns:stream='{NS_STREAM}' id='1'>{xml}");
-        let mut options = rxml::Options::default();
-        options.max_token_length = super::super::MAX_TOKEN_BYTES;
+        let options = rxml::Options { max_token_length: super::super::MAX_TOKEN_BYTES, ..rxml::Options::default() };
         let mut reader = rxml::RawReader::with_options(text.as_bytes(), options);
         let mut assembler = Assembler::default();
         let mut out = Vec::new();

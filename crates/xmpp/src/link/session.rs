@@ -73,8 +73,7 @@ async fn connect(address: &str) -> Result<TcpStream, LinkError> {
 
 async fn handshake(socket: TcpStream, options: &LinkOptions) -> Result<Opened, LinkError> {
     let (read, mut writer) = socket.into_split();
-    let mut limits = rxml::Options::default();
-    limits.max_token_length = MAX_TOKEN_BYTES;
+    let limits = rxml::Options { max_token_length: MAX_TOKEN_BYTES, ..rxml::Options::default() };
     let mut reader = Reader::with_options(BufReader::with_capacity(64 * 1024, read), limits);
     let header = format!(
         "<?xml version='1.0'?><stream:stream xmlns='{NS_COMPONENT}' xmlns:stream='{NS_STREAM}' to='{}'>",

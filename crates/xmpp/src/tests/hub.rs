@@ -88,7 +88,7 @@ pub(super) fn card() -> AgentCard {
 
 #[async_trait]
 impl Hub for World {
-    async fn caller(&self, sender: &BareJid, _agent: &BareJid) -> Result<Caller> {
+    async fn caller(&self, sender: &BareJid) -> Result<Caller> {
         let principal = if sender.domain() == "hub-a.example" {
             Principal::User { id: UserId(Uuid::from_u128(1)), jid: sender.clone(), key: None }
         } else {

@@ -47,6 +47,10 @@ async fn the_server_may_be_absent_at_start_close_politely_or_die() {
     other.address = gone.to_string();
     let mut absent = start(other, &World::default());
     assert!(absent.down().await.contains("cannot reach"));
+    // It comes to life later.
+    let late = Server::at(gone).await;
+    let _peer = late.accept().await;
+    absent.until(LinkState::is_up).await;
 
     let mut door = start(options(&server), &World::echoing());
     let mut peer = server.accept().await;

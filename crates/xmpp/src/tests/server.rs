@@ -31,6 +31,9 @@ impl Server {
     pub(super) async fn start() -> Self {
         Self { listener: TcpListener::bind("127.0.0.1:0").await.unwrap() }
     }
+    pub(super) async fn at(address: std::net::SocketAddr) -> Self {
+        Self { listener: TcpListener::bind(address).await.unwrap() }
+    }
     pub(super) fn address(&self) -> String {
         self.listener.local_addr().unwrap().to_string()
     }
@@ -137,8 +140,7 @@ impl Peer {
 
 /// The length of the first element, if all of it is there. Elements of the door have no comments and no CDATA.
 fn complete(text: &str) -> Option<usize> {
-    let mut options = rxml::Options::default();
-    options.max_token_length = 1 << 20;
+    let options = rxml::Options { max_token_length: 1 << 20, ..rxml::Options::default() };
     let mut reader = rxml::Reader::with_options(text.as_bytes(), options);
     let (mut depth, mut length) = (0usize, 0usize);
     while let Ok(Some(event)) = reader.read() {
