@@ -1,0 +1,254 @@
+//! Configuration of a hub and of a worker: defaults < TOML file < environment < flags.
+//!
+//! Environment: `AIOX__SECTION__KEY`, the names of the first AIOX ([`legacy`]), and a `.env` file in the working directory beneath
+//! both. Unknown keys are refused. Every secret has a twin `<key>_file` that names a file holding it; an unreadable file stops the
+//! start. The embedded engine needs no configuration at all.
+//!
+//! ```
+//! let settings = aiox_config::Settings::from_layers(None, [("AIOX__HTTP__PORT".into(), "9000".into())], None)?;
+//! assert_eq!(settings.http.port, 9000);
+//! # Ok::<(), aiox_config::ConfigError>(())
+//! ```
+#![cfg_attr(test, expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test"))]
+
+mod error;
+pub mod legacy;
+mod sections;
+mod secret;
+
+use std::path::Path;
+
+use figment::{
+    Figment,
+    providers::{Format, Serialized, Toml},
+    value::{Dict, Map, Tag, Value},
+};
+use serde::{Deserialize, Serialize};
+
+pub use error::ConfigError;
+pub use sections::{
+    Auth, Database, Engine, Federation, Governance, Grpc, Http, Hub, Llm, Log, LogFormat, Mode, Provider, SignUp, Worker, Xmpp,
+};
+pub use secret::Secret;
+
+/// Everything.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// The hub itself.
+    pub hub: Hub,
+    /// REST, SSE and WebSocket.
+    pub http: Http,
+    /// Where the data is.
+    pub database: Database,
+    /// Sign-in.
+    pub auth: Auth,
+    /// The XMPP door.
+    pub xmpp: Xmpp,
+    /// The workers' door.
+    pub grpc: Grpc,
+    /// Peer hubs.
+    pub federation: Federation,
+    /// Allowances and time limits.
+    pub governance: Governance,
+    /// Providers.
+    pub llm: Llm,
+    /// Logs.
+    pub log: Log,
+    /// `aiox worker`.
+    pub worker: Worker,
+}
+
+/// One `NAME=value` of an environment.
+pub type Variable = (String, String);
+
+impl Settings {
+    /// Reads the layers. `flags` holds what the command line says, as a partial tree.
+    ///
+    /// # Errors
+    /// [`ConfigError`] listing every problem with the name of its key.
+    pub fn from_layers(
+        file: Option<&Path>,
+        environment: impl IntoIterator<Item = Variable>,
+        flags: Option<Dict>,
+    ) -> Result<Self, ConfigError> {
+        let mut figment = Figment::from(Serialized::defaults(Self::default()));
+        if let Some(file) = file {
+            if !file.is_file() {
+                return Err(ConfigError::one(format!("the configuration file {} does not exist", file.display())));
+            }
+            figment = figment.merge(Toml::file_exact(file));
+        }
+        let mut environment: Vec<Variable> = environment.into_iter().collect();
+        environment.sort();
+        let mut unknown = Vec::new();
+        let mut layer = Dict::new();
+        for (name, value) in legacy::translate(&environment) {
+            put(&mut layer, name.split('.'), &value);
+        }
+        for (name, value) in &environment {
+            let Some(path) = name.strip_prefix("AIOX__") else { continue };
+            let path = path.to_lowercase();
+            if path.split("__").any(str::is_empty) {
+                unknown.push(format!("{name}: must be AIOX__SECTION__KEY"));
+                continue;
+            }
+            put(&mut layer, path.split("__"), value);
+        }
+        figment = figment.merge(Layer(layer));
+        if let Some(flags) = flags {
+            figment = figment.merge(Layer(flags));
+        }
+        let settings: Self = figment.extract().map_err(|error| {
+            let mut problems = unknown.clone();
+            problems.extend(error.into_iter().map(|problem| describe(&problem)));
+            ConfigError { problems }
+        })?;
+        let mut problems = unknown;
+        settings.check(&mut problems);
+        if problems.is_empty() { Ok(settings) } else { Err(ConfigError { problems }) }
+    }
+
+    fn check(&self, problems: &mut Vec<String>) {
+        self.hub.check(problems);
+        self.database.check(problems);
+        self.auth.check(problems);
+        self.grpc.check(problems, self.hub.mode);
+        self.federation.check(problems);
+        self.governance.check(problems);
+        self.worker.check(problems);
+        if self.hub.mode == Mode::Prod && self.http.tls_cert.is_none() && !self.http.behind_tls_proxy {
+            problems.push(
+                "http.tls_cert: production needs TLS; set http.tls_cert and http.tls_key, or http.behind_tls_proxy = true where a proxy ends it".into(),
+            );
+        }
+        if self.http.tls_cert.is_some() != self.http.tls_key.is_some() {
+            problems.push("http.tls_cert: http.tls_cert and http.tls_key go together".into());
+        }
+    }
+}
+
+fn describe(error: &figment::Error) -> String {
+    let path = error.path.join(".");
+    if path.is_empty() { error.kind.to_string() } else { format!("{path}: {}", error.kind) }
+}
+
+/// Puts a text at a path. Texts that read as numbers, booleans or lists become those.
+fn put<'a>(layer: &mut Dict, mut path: impl Iterator<Item = &'a str>, value: &str) {
+    let Some(first) = path.next() else { return };
+    let rest: Vec<&str> = path.collect();
+    if rest.is_empty() {
+        let parsed: Value = value.parse().unwrap_or_else(|_| Value::from(value));
+        layer.insert(first.to_owned(), parsed);
+        return;
+    }
+    let slot = layer.entry(first.to_owned()).or_insert_with(|| Value::Dict(Tag::Default, Dict::new()));
+    if let Value::Dict(_, inner) = slot {
+        put(inner, rest.into_iter(), value);
+    }
+}
+
+struct Layer(Dict);
+impl figment::Provider for Layer {
+    fn metadata(&self) -> figment::Metadata {
+        figment::Metadata::named("environment and flags")
+    }
+    fn data(&self) -> Result<Map<figment::Profile, Dict>, figment::Error> {
+        Ok(figment::Profile::Default.collect(self.0.clone()))
+    }
+}
+
+/// The variables of a `.env` file: `NAME=value` lines, `#` comments, optional quotes. A missing file has none.
+#[must_use]
+pub fn dotenv(path: &Path) -> Vec<Variable> {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    text.lines()
+        .filter_map(|line| {
+            let line = line.trim();
+            let line = line.strip_prefix("export ").unwrap_or(line);
+            if line.starts_with('#') {
+                return None;
+            }
+            let (name, value) = line.split_once('=')?;
+            let value = value.trim();
+            let bare = |quote: char| value.strip_prefix(quote).and_then(|inner| inner.strip_suffix(quote));
+            let value = bare('"').or_else(|| bare('\'')).unwrap_or(value);
+            Some((name.trim().to_owned(), value.to_owned()))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(variables: &[(&str, &str)]) -> Result<Settings, ConfigError> {
+        Settings::from_layers(None, variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())), None)
+    }
+
+    #[test]
+    fn nothing_is_needed_for_the_embedded_engine() {
+        let settings = with(&[]).unwrap();
+        assert_eq!(settings.database.engine, Engine::Sqlite);
+        assert_eq!(settings.hub.domain, "hub-a.example");
+    }
+
+    #[test]
+    fn later_layers_win_and_numeric_secrets_stay_texts() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("aiox.toml");
+        std::fs::write(&file, "[http]\nport = 1\nhost = \"127.0.0.9\"\n[xmpp]\nsecret = \"x\"\n").unwrap();
+        let environment = [("AIOX__HTTP__PORT".to_owned(), "2".to_owned()), ("AIOX__XMPP__SECRET".to_owned(), "123456".to_owned())];
+        let settings = Settings::from_layers(Some(&file), environment, None).unwrap();
+        assert_eq!((settings.http.port, settings.http.host.as_str()), (2, "127.0.0.9"));
+        assert_eq!(settings.xmpp.secret.as_ref().unwrap().expose(), "123456");
+    }
+
+    #[test]
+    fn the_names_of_the_first_aiox_are_read_and_ours_win() {
+        let settings = with(&[("SERVER_PORT", "1234"), ("XMPP_DOMAIN", "hub-b.example"), ("JWT_ACCESS_EXPIRY", "15m")]).unwrap();
+        assert_eq!((settings.http.port, settings.hub.domain.as_str(), settings.auth.access_seconds), (1234, "hub-b.example", 900));
+        let both = with(&[("SERVER_PORT", "1234"), ("AIOX__HTTP__PORT", "99")]).unwrap();
+        assert_eq!(both.http.port, 99);
+    }
+
+    #[test]
+    fn unknown_keys_and_all_problems_are_named() {
+        let error = with(&[("AIOX__HTTP__PROT", "1")]).unwrap_err();
+        assert!(error.to_string().contains("prot"), "{error}");
+        let error = with(&[("AIOX__HUB__DOMAIN", "not a domain"), ("AIOX__GOVERNANCE__TASK_TIMEOUT_MS", "0"), ("AIOX__DATABASE__ENGINE", "postgres")])
+            .unwrap_err();
+        for name in ["hub.domain", "governance.task_timeout_ms", "database"] {
+            assert!(error.to_string().contains(name), "{name}: {error}");
+        }
+    }
+
+    #[test]
+    fn secrets_come_from_files_and_never_show() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("secret");
+        std::fs::write(&file, "hunter42hunter42\n").unwrap();
+        let settings = with(&[("AIOX__XMPP__SECRET_FILE", file.to_str().unwrap())]).unwrap();
+        assert_eq!(settings.xmpp.secret().unwrap().unwrap().expose(), "hunter42hunter42");
+        let gone = with(&[("AIOX__XMPP__SECRET_FILE", "/nonexistent/secret")]).unwrap();
+        assert!(gone.xmpp.secret().unwrap_err().to_string().contains("xmpp.secret_file"));
+        let shown = format!("{:?}", with(&[("AIOX__XMPP__SECRET", "hunter42")]).unwrap());
+        assert!(!shown.contains("hunter42"), "{shown}");
+    }
+
+    #[test]
+    fn a_password_with_any_characters_reaches_the_database() {
+        let settings = with(&[
+            ("DB_HOST", "db.internal"), ("DB_PASSWORD", "p@:/w#?&"), ("AIOX__DATABASE__ENGINE", "postgres"),
+        ]).unwrap();
+        assert_eq!(settings.database.postgres_url().unwrap(), "postgres://aiox:p%40%3A%2Fw%23%3F%26@db.internal:5433/aiox?sslmode=disable");
+    }
+
+    #[test]
+    fn dotenv_reads_quotes_comments_and_exports() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join(".env");
+        std::fs::write(&file, "# c\nA=1\nexport B=\"x y\"\nC='q'\nbroken\n").unwrap();
+        assert_eq!(dotenv(&file), [("A", "1"), ("B", "x y"), ("C", "q")].map(|(a, b)| (a.to_owned(), b.to_owned())));
+    }
+}

@@ -1,0 +1,547 @@
+//! The sections, each with its defaults and its own rules.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{ConfigError, Secret, secret::resolve};
+
+/// How careful the hub is at start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Missing secrets are made and kept in the data directory; clear text on loopback is allowed.
+    #[default]
+    Dev,
+    /// Every unsafe setting refuses the start.
+    Prod,
+}
+
+/// The hub itself.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Hub {
+    /// The domain that this hub owns. Agents' addresses, certificates and the XMPP domain follow from it.
+    pub domain: String,
+    /// Name of this node inside its domain.
+    pub node: String,
+    /// Directory of the database, the made secrets and the certificates.
+    pub data_dir: PathBuf,
+    /// How careful the hub is.
+    pub mode: Mode,
+    /// Days for which a deleted agent can be restored.
+    pub retention_days: u32,
+}
+impl Default for Hub {
+    fn default() -> Self {
+        Self { domain: "hub-a.example".into(), node: "main".into(), data_dir: "data".into(), mode: Mode::Dev, retention_days: 30 }
+    }
+}
+impl Hub {
+    pub(crate) fn check(&self, problems: &mut Vec<String>) {
+        let label = |part: &str| {
+            !part.is_empty() && part.len() <= 63 && !part.starts_with('-') && !part.ends_with('-')
+                && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        };
+        if self.domain.len() > 240 || !self.domain.split('.').all(label) {
+            problems.push(format!("hub.domain: {:?} is not a domain in lower case", self.domain));
+        }
+        if !label(&self.node) {
+            problems.push("hub.node: must be one label of a-z 0-9 -".into());
+        }
+    }
+}
+
+/// REST, SSE and WebSocket.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Http {
+    /// Address to listen on.
+    pub host: String,
+    /// Port to listen on.
+    pub port: u16,
+    /// PEM certificate chain; with it the listener speaks TLS only.
+    pub tls_cert: Option<PathBuf>,
+    /// PEM key of that certificate.
+    pub tls_key: Option<PathBuf>,
+    /// A proxy before this hub ends TLS.
+    pub behind_tls_proxy: bool,
+    /// Proxies whose `X-Forwarded-For` counts.
+    pub trusted_proxies: Vec<String>,
+    /// Origins of browsers that may call.
+    pub cors_origins: Vec<String>,
+    /// Whether `/metrics` needs no credential.
+    pub open_metrics: bool,
+}
+impl Default for Http {
+    fn default() -> Self {
+        Self {
+            host: "127.0.0.1".into(),
+            port: 8080,
+            tls_cert: None,
+            tls_key: None,
+            behind_tls_proxy: false,
+            trusted_proxies: Vec::new(),
+            cors_origins: vec!["http://localhost:3000".into()],
+            open_metrics: false,
+        }
+    }
+}
+
+/// Which database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Engine {
+    /// A file in the data directory.
+    #[default]
+    Sqlite,
+    /// A Postgres server.
+    Postgres,
+}
+
+/// Where the data is.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Database {
+    /// Which database.
+    pub engine: Engine,
+    /// Host of Postgres.
+    pub host: String,
+    /// Port of Postgres.
+    pub port: u16,
+    /// User at Postgres.
+    pub user: String,
+    /// Password at Postgres.
+    pub password: Option<Secret>,
+    /// File with that password.
+    pub password_file: Option<PathBuf>,
+    /// Database at Postgres.
+    pub name: String,
+    /// `disable`, `prefer`, `require`, `verify-ca` or `verify-full`.
+    pub sslmode: String,
+    /// Connections of each of the two pools.
+    pub connections: u32,
+}
+impl Default for Database {
+    fn default() -> Self {
+        Self {
+            engine: Engine::Sqlite,
+            host: "localhost".into(),
+            port: 5433,
+            user: "aiox".into(),
+            password: None,
+            password_file: None,
+            name: "aiox".into(),
+            sslmode: "disable".into(),
+            connections: 25,
+        }
+    }
+}
+impl Database {
+    pub(crate) fn check(&self, problems: &mut Vec<String>) {
+        if self.engine == Engine::Postgres && self.password.is_none() && self.password_file.is_none() {
+            problems.push("database.password: DB_PASSWORD (database.password) is required with Postgres".into());
+        }
+        if self.connections == 0 {
+            problems.push("database.connections: must be at least 1".into());
+        }
+    }
+    /// The address of Postgres, password included: a secret.
+    ///
+    /// # Errors
+    /// When the password file cannot be read.
+    pub fn postgres_url(&self) -> Result<String, ConfigError> {
+        let password = resolve("database.password", self.password.as_ref(), self.password_file.as_deref())?;
+        let escape = |text: &str| {
+            text.bytes().fold(String::new(), |mut out, byte| {
+                if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) { out.push(char::from(byte)) } else { out.push_str(&format!("%{byte:02X}")) }
+                out
+            })
+        };
+        let password = password.map(|password| format!(":{}", escape(password.expose()))).unwrap_or_default();
+        Ok(format!("postgres://{}{password}@{}:{}/{}?sslmode={}", escape(&self.user), self.host, self.port, escape(&self.name), self.sslmode))
+    }
+}
+
+/// Who may register.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SignUp {
+    /// Everybody.
+    #[default]
+    Open,
+    /// Whoever has an invitation.
+    Invite,
+    /// Nobody.
+    Closed,
+}
+
+/// Sign-in and encryption at rest.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Auth {
+    /// Who may register.
+    pub sign_up: SignUp,
+    /// Secret of access tokens, at least 32 characters.
+    pub access_secret: Option<Secret>,
+    /// File with it.
+    pub access_secret_file: Option<PathBuf>,
+    /// Secret of refresh tokens, at least 32 characters, another one.
+    pub refresh_secret: Option<Secret>,
+    /// File with it.
+    pub refresh_secret_file: Option<PathBuf>,
+    /// Master key of everything encrypted at rest: 64 hex digits.
+    pub encryption_key: Option<Secret>,
+    /// File with it.
+    pub encryption_key_file: Option<PathBuf>,
+    /// Seconds an access token lives.
+    pub access_seconds: u32,
+    /// Seconds a refresh token lives.
+    pub refresh_seconds: u32,
+}
+impl Default for Auth {
+    fn default() -> Self {
+        Self {
+            sign_up: SignUp::Open,
+            access_secret: None,
+            access_secret_file: None,
+            refresh_secret: None,
+            refresh_secret_file: None,
+            encryption_key: None,
+            encryption_key_file: None,
+            access_seconds: 900,
+            refresh_seconds: 168 * 3600,
+        }
+    }
+}
+impl Auth {
+    pub(crate) fn check(&self, problems: &mut Vec<String>) {
+        if self.access_seconds == 0 || self.refresh_seconds == 0 {
+            problems.push("auth.access_seconds: token lifetimes must be at least 1 s".into());
+        }
+        if let Some(key) = &self.encryption_key {
+            let legal = key.expose().len() == 64 && key.expose().bytes().all(|b| b.is_ascii_hexdigit());
+            if !legal {
+                problems.push("auth.encryption_key: ENCRYPTION_KEY must be 64 hex characters (valid hex, 32 bytes)".into());
+            }
+        }
+        for (key, secret) in [("auth.access_secret", &self.access_secret), ("auth.refresh_secret", &self.refresh_secret)] {
+            if secret.as_ref().is_some_and(|secret| secret.expose().len() < 32) {
+                problems.push(format!("{key}: must have at least 32 characters"));
+            }
+        }
+        if let (Some(one), Some(two)) = (&self.access_secret, &self.refresh_secret)
+            && one.expose() == two.expose()
+        {
+            problems.push("auth.refresh_secret: JWT_ACCESS_SECRET and JWT_REFRESH_SECRET must differ".into());
+        }
+    }
+    /// The secret of access tokens.
+    ///
+    /// # Errors
+    /// When its file cannot be read.
+    pub fn access_secret(&self) -> Result<Option<Secret>, ConfigError> {
+        resolve("auth.access_secret", self.access_secret.as_ref(), self.access_secret_file.as_deref())
+    }
+    /// The secret of refresh tokens.
+    ///
+    /// # Errors
+    /// When its file cannot be read.
+    pub fn refresh_secret(&self) -> Result<Option<Secret>, ConfigError> {
+        resolve("auth.refresh_secret", self.refresh_secret.as_ref(), self.refresh_secret_file.as_deref())
+    }
+    /// The master key in hex.
+    ///
+    /// # Errors
+    /// When its file cannot be read.
+    pub fn encryption_key(&self) -> Result<Option<Secret>, ConfigError> {
+        resolve("auth.encryption_key", self.encryption_key.as_ref(), self.encryption_key_file.as_deref())
+    }
+}
+
+/// The XMPP door.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Xmpp {
+    /// Whether the door is open. Without an XMPP server beside the hub it stays closed and readiness says so.
+    pub enabled: bool,
+    /// Host of the server's component port; loopback, because XEP-0114 is clear text.
+    pub component_host: String,
+    /// The server's component port.
+    pub component_port: u16,
+    /// Component name as older configurations give it; must be `agents.<hub.domain>`.
+    pub component_name: Option<String>,
+    /// Shared secret of the component.
+    pub secret: Option<Secret>,
+    /// File with it.
+    pub secret_file: Option<PathBuf>,
+    /// `host:port` of the account interface of Prosody's `mod_auth_aiox`. Absent = accounts are not pushed.
+    pub accounts_address: Option<String>,
+    /// Token of that interface.
+    pub accounts_token: Option<Secret>,
+    /// File with it.
+    pub accounts_token_file: Option<PathBuf>,
+}
+impl Default for Xmpp {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            component_host: "127.0.0.1".into(),
+            component_port: 5275,
+            component_name: None,
+            secret: None,
+            secret_file: None,
+            accounts_address: None,
+            accounts_token: None,
+            accounts_token_file: None,
+        }
+    }
+}
+impl Xmpp {
+    /// The shared secret.
+    ///
+    /// # Errors
+    /// When its file cannot be read.
+    pub fn secret(&self) -> Result<Option<Secret>, ConfigError> {
+        resolve("xmpp.secret", self.secret.as_ref(), self.secret_file.as_deref())
+    }
+    /// The token of the account interface.
+    ///
+    /// # Errors
+    /// When its file cannot be read.
+    pub fn accounts_token(&self) -> Result<Option<Secret>, ConfigError> {
+        resolve("xmpp.accounts_token", self.accounts_token.as_ref(), self.accounts_token_file.as_deref())
+    }
+}
+
+/// The workers' door.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Grpc {
+    /// Address to listen on, and host that `aiox worker` dials.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// Key that workers without a certificate show, at least 32 characters.
+    pub worker_key: Option<Secret>,
+    /// File with it.
+    pub worker_key_file: Option<PathBuf>,
+    /// PEM certificate chain of the door; with it the door speaks TLS only.
+    pub tls_cert: Option<PathBuf>,
+    /// Its PEM key.
+    pub tls_key: Option<PathBuf>,
+    /// PEM authority of workers' certificates.
+    pub worker_ca: Option<PathBuf>,
+}
+impl Default for Grpc {
+    fn default() -> Self {
+        Self { host: "127.0.0.1".into(), port: 50051, worker_key: None, worker_key_file: None, tls_cert: None, tls_key: None, worker_ca: None }
+    }
+}
+impl Grpc {
+    pub(crate) fn check(&self, problems: &mut Vec<String>, mode: Mode) {
+        if self.tls_cert.is_some() != self.tls_key.is_some() {
+            problems.push("grpc.tls_cert: grpc.tls_cert and grpc.tls_key go together".into());
+        }
+        if mode == Mode::Prod && self.tls_cert.is_none() {
+            problems.push("grpc.tls_cert: production needs TLS on the workers' door; set grpc.tls_cert and grpc.tls_key".into());
+        }
+    }
+    /// The workers' key.
+    ///
+    /// # Errors
+    /// When its file cannot be read.
+    pub fn worker_key(&self) -> Result<Option<Secret>, ConfigError> {
+        resolve("grpc.worker_key", self.worker_key.as_ref(), self.worker_key_file.as_deref())
+    }
+}
+
+/// Peer hubs.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Federation {
+    /// Whether this hub has peers.
+    pub enabled: bool,
+    /// Address of the peer listener.
+    pub host: String,
+    /// Port of the peer listener.
+    pub port: u16,
+    /// How peers reach it: `https://host:port`. Absent = `https://<hub.domain>:<port>`.
+    pub endpoint: Option<String>,
+    /// Directory with the files that `aiox certs create` makes. Absent = `<hub.data_dir>/certs`.
+    pub certs_dir: Option<PathBuf>,
+    /// PEM authorities that vouch for other hubs' web servers. Absent = the machine's own.
+    pub web_roots: Option<PathBuf>,
+    /// Tolerated clock difference in seconds.
+    pub skew_seconds: u32,
+}
+impl Default for Federation {
+    fn default() -> Self {
+        Self { enabled: false, host: "127.0.0.1".into(), port: 8443, endpoint: None, certs_dir: None, web_roots: None, skew_seconds: 30 }
+    }
+}
+impl Federation {
+    pub(crate) fn check(&self, problems: &mut Vec<String>) {
+        if self.skew_seconds > 300 {
+            problems.push("federation.skew_seconds: must be at most 300".into());
+        }
+        if self.endpoint.as_ref().is_some_and(|endpoint| !endpoint.starts_with("https://")) {
+            problems.push("federation.endpoint: must begin with https://".into());
+        }
+    }
+}
+
+/// Allowances and time limits.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Governance {
+    /// Tokens of an account in a calendar day (UTC).
+    pub tokens_day: u64,
+    /// Tokens of an account in a minute.
+    pub tokens_minute: u64,
+    /// Requests of an account in a calendar day (UTC).
+    pub requests_day: u64,
+    /// The same for each principal of another domain.
+    pub remote_tokens_day: u64,
+    /// The same for each principal of another domain.
+    pub remote_tokens_minute: u64,
+    /// The same for each principal of another domain.
+    pub remote_requests_day: u64,
+    /// Most milliseconds of one attempt of a run.
+    pub task_timeout_ms: u64,
+}
+impl Default for Governance {
+    fn default() -> Self {
+        Self {
+            tokens_day: 100_000,
+            tokens_minute: 10_000,
+            requests_day: 1_000,
+            remote_tokens_day: 100_000,
+            remote_tokens_minute: 10_000,
+            remote_requests_day: 1_000,
+            task_timeout_ms: 120_000,
+        }
+    }
+}
+impl Governance {
+    pub(crate) fn check(&self, problems: &mut Vec<String>) {
+        if self.task_timeout_ms == 0 || self.task_timeout_ms > 3_600_000 {
+            problems.push("governance.task_timeout_ms: must be from 1 to 3600000".into());
+        }
+    }
+}
+
+/// Providers, as the hub knows them.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Llm {
+    /// Provider of agents that name none.
+    pub default_provider: String,
+    /// Further provider names that workers of this hub offer, besides openai, anthropic, ollama and echo.
+    pub providers: Vec<String>,
+}
+impl Default for Llm {
+    fn default() -> Self {
+        Self { default_provider: "openai".into(), providers: Vec::new() }
+    }
+}
+
+/// Form of log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// Logs.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// `error`, `warn`, `info`, `debug`, or a filter like `info,aiox_xmpp=debug`.
+    pub level: String,
+    /// Form of the lines.
+    pub format: LogFormat,
+}
+impl Default for Log {
+    fn default() -> Self {
+        Self { level: "info".into(), format: LogFormat::Text }
+    }
+}
+
+/// A provider of a worker.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Provider {
+    /// `openai`, `anthropic`, `ollama`, `openai_compatible` or `echo`. Absent = the provider's own name.
+    pub kind: Option<String>,
+    /// Where it is; absent = the vendor's own address.
+    pub base_url: Option<String>,
+    /// Its key.
+    pub api_key: Option<Secret>,
+    /// File with it.
+    pub api_key_file: Option<PathBuf>,
+    /// Model of agents that name none.
+    pub model: Option<String>,
+}
+impl Provider {
+    /// The provider's key.
+    ///
+    /// # Errors
+    /// When its file cannot be read.
+    pub fn api_key(&self, name: &str) -> Result<Option<Secret>, ConfigError> {
+        resolve(&format!("worker.providers.{name}.api_key"), self.api_key.as_ref(), self.api_key_file.as_deref())
+    }
+}
+
+/// `aiox worker`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Worker {
+    /// Its name; absent = made from the host name and the process id.
+    pub id: Option<String>,
+    /// Runs at the same time.
+    pub max_concurrent: u32,
+    /// Seconds between heartbeats.
+    pub heartbeat_seconds: u32,
+    /// Seconds before the first attempt to connect again.
+    pub reconnect_seconds: f64,
+    /// PEM authority of the hub's certificate; with it the worker dials TLS.
+    pub ca: Option<PathBuf>,
+    /// PEM certificate of the worker.
+    pub tls_cert: Option<PathBuf>,
+    /// Its PEM key.
+    pub tls_key: Option<PathBuf>,
+    /// Labels that runs can ask for.
+    pub labels: BTreeMap<String, String>,
+    /// Providers by name.
+    pub providers: BTreeMap<String, Provider>,
+}
+impl Default for Worker {
+    fn default() -> Self {
+        Self {
+            id: None,
+            max_concurrent: 4,
+            heartbeat_seconds: 30,
+            reconnect_seconds: 5.0,
+            ca: None,
+            tls_cert: None,
+            tls_key: None,
+            labels: BTreeMap::new(),
+            providers: BTreeMap::new(),
+        }
+    }
+}
+impl Worker {
+    pub(crate) fn check(&self, problems: &mut Vec<String>) {
+        if !(1..=1024).contains(&self.max_concurrent) {
+            problems.push("worker.max_concurrent: must be from 1 to 1024".into());
+        }
+        if !(0.01..=3600.0).contains(&self.reconnect_seconds) {
+            problems.push("worker.reconnect_seconds: must be from 0.01 to 3600".into());
+        }
+    }
+}
