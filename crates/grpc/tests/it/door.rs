@@ -449,16 +449,19 @@ async fn a_stalled_worker_is_dropped_and_slows_nobody() {
         runs.push(world.submit(agent, "echo", &filler).await);
     }
     within(async {
-        while world.dispatch.workers()[0].1 > 0 {
+        while world
+            .dispatch
+            .workers()
+            .first()
+            .is_some_and(|worker| worker.1 > 0)
+        {
             tokio::task::yield_now().await;
         }
     })
     .await;
     // Sign of life by heartbeat does not help: it takes nothing.
     let beats = tokio::spawn(async move {
-        while let Ok(true) = stalled.beat("stalled").await {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        while let Ok(true) = stalled.beat("stalled").await {}
         stalled
     });
     let mut healthy = Stranger::registered(&world.url, register2("healthy")).await;
@@ -516,7 +519,6 @@ async fn heartbeats_keep_a_quiet_worker() {
     let started = Instant::now();
     while started.elapsed() < Duration::from_millis(1500) {
         assert!(worker.beat("w1").await.unwrap());
-        tokio::time::sleep(Duration::from_millis(50)).await;
     }
     let agent = world.agent("echo", Map::new()).await;
     world.submit(agent, "echo", "hello").await;
@@ -552,7 +554,7 @@ async fn a_leaving_worker_gets_nothing_more_and_hands_back() {
 
 #[tokio::test]
 async fn shutdown_takes_what_is_still_finished_and_ends_in_time() {
-    let world = with(quick()).await;
+    let mut world = with(quick()).await;
     let agent = world.agent("echo", Map::new()).await;
     let mut newer = Stranger::registered(&world.url, register2("newer")).await;
     let run = world.submit(agent, "echo", "hello").await;
@@ -575,12 +577,7 @@ async fn shutdown_takes_what_is_still_finished_and_ends_in_time() {
     if !to_newer {
         assert!(newer.message().await.is_none());
     }
-    within(async {
-        while !world.door.is_finished() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    })
-    .await;
+    within(&mut world.door).await.unwrap();
     assert!(started.elapsed() < Duration::from_secs(4));
     assert!(world.dispatch.workers().is_empty());
 }
