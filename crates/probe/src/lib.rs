@@ -1,0 +1,1 @@
+//! aiox-probe
