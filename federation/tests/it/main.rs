@@ -7,5 +7,7 @@ mod envelopes;
 mod follow;
 mod handshake;
 mod hub;
+mod mesh;
+mod mesh_hub;
 mod peers;
 mod tokens;
