@@ -57,6 +57,9 @@ impl World {
         self.state.lock().unwrap().outbox.push(reply);
         self.news.notify_one();
     }
+    pub(super) fn asked(&self) -> usize {
+        self.state.lock().unwrap().questions.len()
+    }
     pub(super) fn last_run(&self) -> Option<RunId> {
         self.state.lock().unwrap().runs.last().copied()
     }

@@ -1,11 +1,13 @@
 //! The door against a server and a hub of the test's own.
 
 mod chat;
+mod flood;
 mod hub;
 mod hostile;
 mod link;
 mod manners;
 mod server;
+mod wired;
 
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
