@@ -39,6 +39,11 @@ const MAX_EVENT_BYTES: usize = 64 * 1024;
 /// First pause before a result is stored again; it doubles up to `MAX_STORE_PAUSE`.
 const STORE_PAUSE: Duration = Duration::from_millis(100);
 const MAX_STORE_PAUSE: Duration = Duration::from_secs(5);
+/// Runs of one worker that are being taken at once. Taking one ends with a durable commit, and
+/// commits that wait together are done together.
+const MAX_TAKERS: u32 = 16;
+/// Stopped runs that are remembered, for a stop may overtake the run itself.
+const MAX_STOPPED: usize = 64;
 /// Pause after a run could not be taken.
 const TAKE_PAUSE: Duration = Duration::from_millis(500);
 /// Time that results get to be stored after their worker has gone.
@@ -101,12 +106,15 @@ pub(crate) async fn serve(
     };
     let pump = Pump {
         present: shared.live.enter(&session),
-        next: next_task(&session, Duration::ZERO),
+        takers: (0..session.info().max_concurrent.min(MAX_TAKERS))
+            .map(|_| next_task(&session, Duration::ZERO))
+            .collect(),
         notice: next_notice(&session),
         session,
         newer,
         shared,
         held: HashMap::new(),
+        stopped: VecDeque::new(),
         waiting: VecDeque::from([FromHub::RegisterAck(ack)]),
         storing: FuturesUnordered::new(),
         taking: true,
@@ -155,11 +163,12 @@ struct Pump {
     present: Present,
     session: Arc<WorkerSession>,
     newer: bool,
-    /// Kept between the turns of the loop: a run that it has taken must not get lost.
-    next: BoxFuture<'static, AppResult<Task>>,
+    takers: FuturesUnordered<BoxFuture<'static, AppResult<Task>>>,
     notice: BoxFuture<'static, Notice>,
     /// The runs at the worker, and how many steps it told of each.
     held: HashMap<Uuid, u32>,
+    /// The runs that were stopped last.
+    stopped: VecDeque<Uuid>,
     /// Messages for the worker, in order.
     waiting: VecDeque<FromHub>,
     storing: FuturesUnordered<BoxFuture<'static, Stored>>,
@@ -220,20 +229,14 @@ impl Pump {
                         moved = Instant::now();
                     }
                 }
-                task = &mut self.next, if self.taking => match task {
-                    Ok(task) => {
-                        self.held.insert(task.run, 0);
-                        self.waiting.push_back(FromHub::TaskRequest(Box::new(wire::task(task))));
-                        self.next = next_task(&self.session, Duration::ZERO);
-                    }
-                    Err(error) => {
-                        tracing::warn!(error = %error.chain(), "no run could be taken");
-                        self.next = next_task(&self.session, TAKE_PAUSE);
-                    }
-                },
+                Some(task) = self.takers.next(), if self.taking => self.taken(task),
                 notice = &mut self.notice => match notice {
                     Notice::Cancel { run, reason } => {
                         self.held.remove(&run);
+                        self.stopped.push_back(run);
+                        if self.stopped.len() > MAX_STOPPED {
+                            self.stopped.pop_front();
+                        }
                         if self.newer {
                             self.waiting.push_back(FromHub::CancelTask(CancelTask {
                                 request_id: run.to_string(),
@@ -265,6 +268,24 @@ impl Pump {
                 () = sleep_until(drain_by), if self.draining => return End::Drained,
             }
         }
+    }
+
+    fn taken(&mut self, task: AppResult<Task>) {
+        let pause = match task {
+            Ok(task) => {
+                if !self.stopped.contains(&task.run) {
+                    self.held.insert(task.run, 0);
+                    self.waiting
+                        .push_back(FromHub::TaskRequest(Box::new(wire::task(task))));
+                }
+                Duration::ZERO
+            }
+            Err(error) => {
+                tracing::warn!(error = %error.chain(), "no run could be taken");
+                TAKE_PAUSE
+            }
+        };
+        self.takers.push(next_task(&self.session, pause));
     }
 
     async fn take(&mut self, payload: ToHub) {
