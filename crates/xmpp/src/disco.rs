@@ -102,7 +102,10 @@ pub(crate) fn caps(face: &Face) -> Option<Element> {
 
 /// The payload of an agent's available presence.
 pub(crate) fn presence_payload(face: &Face) -> Vec<Element> {
-    let mut payload = vec![stanza::with_text("status", crate::link::NS_COMPONENT, &face.description)];
+    let mut payload = Vec::new();
+    if !face.description.is_empty() {
+        payload.push(stanza::with_text("status", crate::link::NS_COMPONENT, &face.description));
+    }
     payload.extend(caps(face));
     // An empty photo says "no avatar", so that clients do not ask again and again.
     let mut update = Element::bare("x", NS_VCARD_UPDATE);

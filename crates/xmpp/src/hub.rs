@@ -80,8 +80,8 @@ pub(crate) trait Hub: Send + Sync + 'static {
     /// What the caller has used and may use.
     async fn quota(&self, caller: &Caller) -> Result<Quota>;
 
-    /// The oldest replies that are not confirmed.
-    async fn due(&self, limit: u32) -> Result<Vec<Reply>>;
+    /// Unconfirmed replies after an id (nil: from the start), in order of their ids.
+    async fn due(&self, after: Uuid, limit: u32) -> Result<Vec<Reply>>;
     /// The server has taken these replies.
     async fn confirm(&self, replies: Vec<Uuid>) -> Result<()>;
     /// Returns when a reply was added since the last call.

@@ -103,7 +103,8 @@ pub(crate) fn read(stanza: &Stanza) -> Incoming {
         || has("encrypted", NS_OMEMO)
         || has("x", NS_OPENPGP_OLD)
         || has("openpgp", NS_OPENPGP)
-        || asked.body.starts_with("?OTR");
+        || asked.body.starts_with("?OTR")
+        || asked.body.starts_with("aesgcm://");
     if encrypted {
         Incoming::Encrypted(asked)
     } else if asked.body.is_empty() {

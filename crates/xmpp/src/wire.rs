@@ -115,8 +115,8 @@ impl Hub for UseCases {
         self.runs.quota(caller).await
     }
 
-    async fn due(&self, limit: u32) -> Result<Vec<Reply>> {
-        let stored = self.replies.due(Uuid::nil(), limit).await?;
+    async fn due(&self, after: Uuid, limit: u32) -> Result<Vec<Reply>> {
+        let stored = self.replies.due(after, limit).await?;
         let (mut due, mut unreadable) = (Vec::with_capacity(stored.len()), Vec::new());
         for reply in stored {
             let (from, to) = (jid::Jid::new(&reply.to.from), jid::BareJid::new(&reply.to.to));

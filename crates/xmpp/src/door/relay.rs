@@ -1,8 +1,19 @@
 //! Takes replies from the durable outbox to the server: at least once, always with the same stanza ids.
+//!
+//! Reading, writing and confirming overlap: a reply never waits for the confirmation of the one before it.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    sync::Arc,
+    time::Duration,
+};
 
-use tokio::{sync::mpsc, time::{Instant, timeout}};
+use aiox_core::Result;
+use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep, sleep_until},
+};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -14,10 +25,13 @@ use crate::{
     stanza,
 };
 
-/// Replies that are written before their confirmation is awaited.
+/// Replies that are written before a ping asks for their confirmation.
 const BATCH: u32 = 128;
-/// The outbox is read this often even when nobody says that it changed.
-const POLL: Duration = Duration::from_secs(5);
+/// Replies that may be written and not yet removed from the outbox. At the bound the relay waits for confirmations.
+const MAX_WRITTEN: usize = 1024;
+/// The whole outbox is looked through this often: ids are in order of time, but replies may become visible out of order, and
+/// another replica tells nobody here about its own.
+const RESCAN: Duration = Duration::from_secs(1);
 /// A server that does not confirm for this long has lost the link, whatever the socket says.
 const CONFIRM_WAIT: Duration = Duration::from_secs(20);
 /// Pause after the store failed.
@@ -31,52 +45,125 @@ pub(super) async fn run<H: Hub>(
     broken: CancellationToken,
     ended: CancellationToken,
 ) {
-    ended.run_until_cancelled(relay(door, outbound, pongs, broken)).await;
+    let relay = Relay {
+        door,
+        outbound,
+        unconfirmed: Unconfirmed::new(),
+        written: HashSet::new(),
+        cursor: Uuid::nil(),
+        confirming: FuturesUnordered::new(),
+    };
+    ended.run_until_cancelled(relay.run(pongs, broken)).await;
 }
 
-async fn relay<H: Hub>(door: Arc<Door<H>>, outbound: Outbound, mut pongs: mpsc::Receiver<String>, broken: CancellationToken) {
-    let mut unconfirmed = Unconfirmed::<Uuid>::new();
-    loop {
-        let due = match door.hub.due(BATCH).await {
+/// Replies whose removal from the outbox was tried, and how it went.
+type Confirmed = (Vec<Uuid>, Result<()>);
+
+struct Relay<H> {
+    door: Arc<Door<H>>,
+    outbound: Outbound,
+    unconfirmed: Unconfirmed<Uuid>,
+    /// Written on this connection and still in the outbox.
+    written: HashSet<Uuid>,
+    /// Where reading goes on.
+    cursor: Uuid,
+    confirming: FuturesUnordered<BoxFuture<'static, Confirmed>>,
+}
+
+impl<H: Hub> Relay<H> {
+    async fn run(mut self, mut pongs: mpsc::Receiver<String>, broken: CancellationToken) {
+        let mut more = true;
+        let mut rescan = Instant::now() + RESCAN;
+        let mut deadline = None;
+        loop {
+            let room = self.written.len() < MAX_WRITTEN;
+            let hub = Arc::clone(&self.door.hub);
+            tokio::select! {
+                biased;
+                pong = pongs.recv() => {
+                    let Some(pong) = pong else { return };
+                    let confirmed = self.unconfirmed.answered(&pong);
+                    if !confirmed.is_empty() {
+                        metrics::counter!("aiox_xmpp_replies_confirmed_total").increment(confirmed.len() as u64);
+                        self.confirm(confirmed, Duration::ZERO);
+                    }
+                    deadline = (!self.unconfirmed.is_empty()).then(|| Instant::now() + CONFIRM_WAIT);
+                }
+                Some((replies, result)) = self.confirming.next(), if !self.confirming.is_empty() => match result {
+                    Ok(()) => replies.iter().for_each(|id| {
+                        self.written.remove(id);
+                    }),
+                    Err(error) => {
+                        tracing::error!(error = error.chain(), "confirmed replies cannot be removed from the outbox");
+                        self.confirm(replies, STORE_PAUSE);
+                    }
+                },
+                () = sleep_until(deadline.unwrap_or(rescan)), if deadline.is_some() => {
+                    broken.cancel();
+                    return;
+                }
+                () = sleep_until(rescan), if room => {
+                    self.cursor = Uuid::nil();
+                    rescan = Instant::now() + RESCAN;
+                    more = true;
+                }
+                () = hub.replies_changed(), if room && !more => more = true,
+                () = std::future::ready(()), if room && more => match self.forward().await {
+                    Ok(Some(count)) => {
+                        more = count == BATCH as usize;
+                        if count > 0 {
+                            deadline = deadline.or_else(|| Some(Instant::now() + CONFIRM_WAIT));
+                        }
+                    }
+                    Ok(None) => {
+                        more = false;
+                        sleep(STORE_PAUSE).await;
+                    }
+                    Err(_) => return,
+                },
+            }
+        }
+    }
+
+    /// Reads a batch and writes it with its ping. How many were due; `None`: the store failed.
+    async fn forward(&mut self) -> Result<Option<usize>, SendError> {
+        // From the start, everything in flight comes again before anything new does.
+        let again = if self.cursor.is_nil() { u32::try_from(self.written.len()).unwrap_or(BATCH) } else { 0 };
+        let due = match self.door.hub.due(self.cursor, BATCH + again).await {
             Ok(due) => due,
             Err(error) => {
                 tracing::error!(error = error.chain(), "the replies that are due cannot be read");
-                tokio::time::sleep(STORE_PAUSE).await;
-                continue;
+                return Ok(None);
             }
         };
-        if due.is_empty() {
-            let _ = timeout(POLL, door.hub.replies_changed()).await;
-            continue;
-        }
-        let mut written = Vec::with_capacity(due.len());
+        let mut batch = Vec::with_capacity(due.len());
         for reply in due {
-            if door.write(&outbound, &reply).await == Err(SendError::Down) {
-                return;
-            }
-            written.push(reply.id);
-        }
-        let ping = stanza::ping(&door.domain, &door.server, &unconfirmed.wrote(written));
-        if outbound.send(&ping).await.is_err() {
-            return;
-        }
-        while !unconfirmed.is_empty() {
-            let Ok(pong) = timeout(CONFIRM_WAIT, pongs.recv()).await else {
-                broken.cancel();
-                return;
-            };
-            let Some(pong) = pong else { return };
-            let confirmed = unconfirmed.answered(&pong);
-            if confirmed.is_empty() {
+            self.cursor = self.cursor.max(reply.id);
+            if self.written.contains(&reply.id) {
                 continue;
             }
-            metrics::counter!("aiox_xmpp_replies_confirmed_total").increment(confirmed.len() as u64);
-            // Not marked means sent again: the same ids, so that nobody sees them twice who looks at ids.
-            if let Err(error) = door.hub.confirm(confirmed).await {
-                tracing::error!(error = error.chain(), "confirmed replies cannot be marked");
-                tokio::time::sleep(STORE_PAUSE).await;
+            if self.door.write(&self.outbound, &reply).await == Err(SendError::Down) {
+                return Err(SendError::Down);
             }
+            batch.push(reply.id);
         }
+        let count = batch.len();
+        if count > 0 {
+            self.written.extend(batch.iter().copied());
+            let ping = stanza::ping(&self.door.domain, &self.door.server, &self.unconfirmed.wrote(batch));
+            self.outbound.send(&ping).await?;
+        }
+        Ok(Some(count))
+    }
+
+    /// Not removed means sent again on the next connection: with the same ids, so that nobody sees them twice who looks at ids.
+    fn confirm(&self, replies: Vec<Uuid>, after: Duration) {
+        let hub = Arc::clone(&self.door.hub);
+        self.confirming.push(Box::pin(async move {
+            sleep(after).await;
+            let result = hub.confirm(replies.clone()).await;
+            (replies, result)
+        }));
     }
 }
 

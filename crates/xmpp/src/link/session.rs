@@ -146,10 +146,10 @@ where
     tokio::pin!(serving);
     let crashed = |_| LinkError::Protocol("the reader stopped");
     tokio::select! {
-        // The reader ended: `serve` sees the end of `inbound` and returns.
+        // The reader ended: `serve` sees the end of `inbound` and returns. Nobody may wait for a writer that takes nothing.
         ended = &mut reading => {
-            serving.await;
             writing.abort();
+            serving.await;
             ended.unwrap_or_else(crashed)
         }
         written = &mut writing => {

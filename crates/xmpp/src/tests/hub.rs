@@ -181,8 +181,11 @@ impl Hub for World {
     async fn quota(&self, _caller: &Caller) -> Result<Quota> {
         Ok(Quota { requests_today: 3, requests_limit_day: 1000, ..Quota::default() })
     }
-    async fn due(&self, limit: u32) -> Result<Vec<Reply>> {
-        Ok(self.state.lock().unwrap().outbox.iter().take(limit as usize).cloned().collect())
+    async fn due(&self, after: Uuid, limit: u32) -> Result<Vec<Reply>> {
+        let mut due: Vec<Reply> = self.state.lock().unwrap().outbox.iter().filter(|reply| reply.id > after).cloned().collect();
+        due.sort_by_key(|reply| reply.id);
+        due.truncate(limit as usize);
+        Ok(due)
     }
     async fn confirm(&self, replies: Vec<Uuid>) -> Result<()> {
         let mut state = self.state.lock().unwrap();
