@@ -9,6 +9,7 @@
 //! its local record allows ([`roster`]).
 #![cfg_attr(test, expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test"))]
 
+pub mod admin;
 mod backoff;
 pub mod delivery;
 pub mod door;
