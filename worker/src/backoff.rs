@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-const CEILING: Duration = Duration::from_secs(60);
+const CEILING: Duration = Duration::from_secs(30);
 
 /// Doubling delays with jitter, so that the workers of a hub that restarts do not come back all
 /// in one moment.
@@ -41,7 +41,7 @@ mod tests {
         for _ in 0..8 {
             let delay = backoff.delay().as_secs_f64();
             assert!(delay >= whole / 2.0 && delay <= whole, "{delay} of {whole}");
-            whole = f64::min(whole * 2.0, 60.0);
+            whole = f64::min(whole * 2.0, 30.0);
         }
         backoff.reset();
         assert!(backoff.delay() <= Duration::from_secs(5));

@@ -25,7 +25,7 @@ pub struct WorkerConfig {
     pub max_concurrent: u32,
     /// Time between two signs of life, unless the hub asks for another.
     pub heartbeat_interval: Duration,
-    /// First delay before a reconnect; it doubles up to a minute and is jittered by half.
+    /// First delay before a reconnect; it doubles up to 30 s and is jittered by half.
     pub reconnect_delay: Duration,
     /// Longest time of a task that brings no limit of its own.
     pub task_timeout: Duration,
@@ -187,7 +187,8 @@ pub struct ProviderConfig {
     pub base_url: Option<String>,
     /// The key; Ollama and local servers need none.
     pub api_key: Option<SecretString>,
-    /// The model of a task that names none.
+    /// The model of a task that names none. None: at a vendor's own address a small model of the
+    /// vendor's, elsewhere such a task fails with `model_not_found`.
     pub default_model: Option<String>,
     /// Longest wait for the first byte and between two bytes of an answer.
     pub timeout: Duration,

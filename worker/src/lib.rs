@@ -61,6 +61,10 @@ async fn work(desk: &mut Desk, shutdown: &CancellationToken) {
             Ok(End::Drained) => return,
             Ok(End::Closed) => tracing::info!("the hub closed the session"),
             Err(error) => {
+                // A hub that still holds the dead connection of this worker lets go of it soon.
+                if matches!(error, WorkerError::Refused(_)) {
+                    backoff.reset();
+                }
                 let cause = std::error::Error::source(&error).map(ToString::to_string);
                 tracing::warn!(%error, cause, "no session with the hub");
             }

@@ -5,6 +5,10 @@
 //! [`aiox_app::Dispatch`]'s. A worker of the first protocol is served unchanged; one that declared
 //! protocol 2 also gets cancels, drains and acknowledgements.
 //!
+//! Its metrics: `aiox_grpc_request_duration` (label `method`: `task`, from the giving out of a run to
+//! its result, or `heartbeat`; seconds), `aiox_llm_inference_time` (label `provider`; the worker's
+//! own seconds), `aiox_python_worker_health` (label `worker`; 1 connected, 0 gone).
+//!
 //! `service` is the two calls, `session` one stream from its registration to its end, `wire` the
 //! translation of its messages, `live` who is connected, [`auth`] who may be, [`tls`] how the bytes
 //! come in.

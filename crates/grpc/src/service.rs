@@ -8,6 +8,7 @@ use aiox_proto::worker::v1::worker_service_server::WorkerService;
 use aiox_proto::worker::v1::{HeartbeatRequest, HeartbeatResponse, ServerMessage, WorkerMessage};
 use futures::Stream;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -82,6 +83,7 @@ impl WorkerService for Door {
         &self,
         request: Request<HeartbeatRequest>,
     ) -> Result<Response<HeartbeatResponse>, Status> {
+        let started = Instant::now();
         let identity = self.identify(&request)?;
         let beat = request.into_inner();
         if !identity.may_be(&beat.worker_id) {
@@ -102,6 +104,8 @@ impl WorkerService for Door {
                 avg_latency_ms: count(beat.avg_latency_ms),
             });
         }
+        metrics::histogram!("aiox_grpc_request_duration", "method" => "heartbeat")
+            .record(started.elapsed());
         Ok(Response::new(HeartbeatResponse {
             ok: session.is_some(),
         }))

@@ -121,7 +121,9 @@ pub(crate) async fn serve(
         draining: false,
         overcommitted: false,
     };
+    metrics::gauge!("aiox_python_worker_health", "worker" => worker.clone()).set(1.0);
     let end = pump.run(&mut incoming, &out).await;
+    metrics::gauge!("aiox_python_worker_health", "worker" => worker.clone()).set(0.0);
     tracing::info!(worker, ?end, "a worker's session ended");
 }
 
@@ -150,6 +152,14 @@ async fn admit(
         .map_err(|error| error.to_string())
 }
 
+/// A run at the worker.
+struct Held {
+    provider: String,
+    since: Instant,
+    /// Steps that the worker told of it.
+    events: u32,
+}
+
 struct Stored {
     run: Uuid,
     lease_id: String,
@@ -165,8 +175,8 @@ struct Pump {
     newer: bool,
     takers: FuturesUnordered<BoxFuture<'static, AppResult<Task>>>,
     notice: BoxFuture<'static, Notice>,
-    /// The runs at the worker, and how many steps it told of each.
-    held: HashMap<Uuid, u32>,
+    /// The runs at the worker.
+    held: HashMap<Uuid, Held>,
     /// The runs that were stopped last.
     stopped: VecDeque<Uuid>,
     /// Messages for the worker, in order.
@@ -274,7 +284,12 @@ impl Pump {
         let pause = match task {
             Ok(task) => {
                 if !self.stopped.contains(&task.run) {
-                    self.held.insert(task.run, 0);
+                    let held = Held {
+                        provider: task.provider.clone(),
+                        since: Instant::now(),
+                        events: 0,
+                    };
+                    self.held.insert(task.run, held);
                     self.waiting
                         .push_back(FromHub::TaskRequest(Box::new(wire::task(task))));
                 }
@@ -313,12 +328,13 @@ impl Pump {
             );
             return;
         };
-        tracing::debug!(
-            %run,
-            code = response.error_code,
-            text = response.error_message,
-            "result"
-        );
+        if let Some(held) = self.held.get(&run) {
+            let seconds = Duration::from_millis(response.duration_ms.max(0).unsigned_abs().into());
+            metrics::histogram!("aiox_llm_inference_time", "provider" => held.provider.clone())
+                .record(seconds);
+            metrics::histogram!("aiox_grpc_request_duration", "method" => "task")
+                .record(held.since.elapsed());
+        }
         match wire::told(response) {
             Told::End(outcome) => {
                 let session = Arc::clone(&self.session);
@@ -360,9 +376,9 @@ impl Pump {
         let Ok(run) = event.request_id.parse::<Uuid>() else {
             return;
         };
-        let within = self.held.get_mut(&run).is_none_or(|events| {
-            *events += 1;
-            *events <= MAX_EVENTS
+        let within = self.held.get_mut(&run).is_none_or(|held| {
+            held.events += 1;
+            held.events <= MAX_EVENTS
         });
         let known = event.r#type == "tool.call";
         if !known || !within || event.payload_json.len() > MAX_EVENT_BYTES {

@@ -38,10 +38,18 @@ impl Llm {
     /// # Errors
     /// [`WorkerError::Config`] when no HTTP client can be made.
     pub fn new(config: &ProviderConfig) -> Result<Self, WorkerError> {
-        let (adapter, usual) = match config.kind {
-            ProviderKind::OpenAi => (AdapterKind::OpenAI, "https://api.openai.com/v1/"),
-            ProviderKind::Anthropic => (AdapterKind::Anthropic, "https://api.anthropic.com/v1/"),
-            ProviderKind::Ollama => (AdapterKind::Ollama, "http://localhost:11434/"),
+        let (adapter, usual, model) = match config.kind {
+            ProviderKind::OpenAi => (
+                AdapterKind::OpenAI,
+                "https://api.openai.com/v1/",
+                Some("gpt-4o-mini"),
+            ),
+            ProviderKind::Anthropic => (
+                AdapterKind::Anthropic,
+                "https://api.anthropic.com/v1/",
+                Some("claude-sonnet-4-5"),
+            ),
+            ProviderKind::Ollama => (AdapterKind::Ollama, "http://localhost:11434/", None),
             ProviderKind::Echo => {
                 return Err(WorkerError::Config("echo is not called over HTTP".into()));
             }
@@ -71,7 +79,11 @@ impl Llm {
             adapter,
             base_url,
             api_key: config.api_key.clone(),
-            default_model: config.default_model.clone(),
+            // Only at the vendor's own address is it known that this model exists.
+            default_model: config.default_model.clone().or_else(|| {
+                let vendor = config.base_url.is_none();
+                model.filter(|_| vendor).map(str::to_owned)
+            }),
             timeout: config.timeout,
         })
     }

@@ -433,3 +433,20 @@ async fn nobody_there_is_unavailable() {
         assert_eq!(failure.code, ErrorCode::ProviderUnavailable, "{kind:?}");
     }
 }
+
+#[tokio::test]
+async fn a_model_is_known_only_at_the_vendors_own_address() {
+    crypto();
+    for kind in WIRES {
+        let mut config = config(kind, "http://localhost:1/");
+        let named = |config: &ProviderConfig| {
+            let provider = provider(config).unwrap();
+            provider.default_model().map(str::to_owned)
+        };
+        assert_eq!(named(&config), None, "{kind:?}");
+        config.base_url = None;
+        assert_eq!(named(&config).is_some(), kind != ProviderKind::Ollama);
+        config.default_model = Some("mine".into());
+        assert_eq!(named(&config).as_deref(), Some("mine"));
+    }
+}

@@ -430,10 +430,18 @@ async fn a_refused_registration_is_tried_again() {
 async fn heartbeats_tell_the_load_and_a_hub_that_forgot_the_worker_gets_it_back() {
     let mut hub = Hub::start().await;
     let double = hanging().await;
-    let mut config = with_double(&hub, &double);
-    config.heartbeat_interval = Duration::from_millis(20);
-    let _worker = Worker::start(config);
-    let (mut session, _) = hub.registered().await;
+    let _worker = Worker::start(with_double(&hub, &double));
+    let mut session = hub.session().await;
+    assert!(matches!(session.next().await, ToHub::Register(_)));
+    // The hub says how often; the worker's own 30 s would be too slow for this test.
+    session
+        .say(FromHub::RegisterAck(RegisterAck {
+            accepted: true,
+            protocol: 2,
+            heartbeat_interval_ms: 20,
+            ..RegisterAck::default()
+        }))
+        .await;
     session.give(slow("r1")).await;
     assert!(matches!(session.next().await, ToHub::TaskDelta(_)));
     let beat = loop {

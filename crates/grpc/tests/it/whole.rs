@@ -24,11 +24,15 @@ impl Drop for Worker {
 }
 
 fn worker(world: &World, name: &str) -> Worker {
+    worker_of(&world.url, name)
+}
+
+fn worker_of(url: &str, name: &str) -> Worker {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let config = WorkerConfig {
         reconnect_delay: Duration::from_millis(20),
         default_provider: "echo".into(),
-        ..WorkerConfig::new(name, &world.url, Credential::ApiKey(KEY.into()))
+        ..WorkerConfig::new(name, url, Credential::ApiKey(KEY.into()))
     };
     let shutdown = CancellationToken::new();
     Worker {
@@ -113,4 +117,48 @@ async fn a_worker_leaves_an_idle_hub_at_once_and_a_hub_leaves_its_worker() {
     world.shutdown.cancel();
     within(&mut world.door).await.unwrap();
     assert!(!staying.running.is_finished());
+}
+
+#[test]
+fn a_crash_of_the_hub_loses_nothing_and_doubles_nothing() {
+    let mut hub = tokio::runtime::Runtime::new().unwrap();
+    let world = hub.block_on(World::start());
+    let agent = hub.block_on(world.agent("echo", Map::new()));
+    let (dir, address, url) = (world.dir.clone(), world.address, world.url.clone());
+    let workers = tokio::runtime::Runtime::new().unwrap();
+    let _workers = workers.block_on(async { [worker_of(&url, "w1"), worker_of(&url, "w2")] });
+    let mut world = Some(world);
+    let mut runs = Vec::new();
+    for round in 0..3 {
+        let running = world.take().unwrap();
+        hub.block_on(async {
+            let mut last = None;
+            for n in 0..100 {
+                let run = running.submit(agent, "echo", &format!("{round} {n}")).await;
+                runs.push((run, format!("echo: {round} {n}")));
+                last = Some(run);
+            }
+            // Some are done, some are under way, and most wait.
+            running.ended(last.unwrap()).await;
+            for n in 100..150 {
+                let run = running.submit(agent, "echo", &format!("{round} {n}")).await;
+                runs.push((run, format!("echo: {round} {n}")));
+            }
+        });
+        std::mem::forget(running);
+        hub.shutdown_timeout(Duration::from_secs(10));
+        hub = tokio::runtime::Runtime::new().unwrap();
+        world = Some(hub.block_on(World::start_again(dir.clone(), address)));
+    }
+    let world = world.unwrap();
+    hub.block_on(async {
+        for (run, answer) in runs {
+            let row = world.ended(run).await;
+            assert_eq!(row.status, RunStatus::Completed, "{:?}", row.error);
+            assert_eq!(row.output, Some(answer));
+            let kinds = world.events(run).await;
+            let ends = kinds.iter().filter(|kind| *kind == "run.completed");
+            assert_eq!(ends.count(), 1);
+        }
+    });
 }

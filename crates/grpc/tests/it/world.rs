@@ -1,5 +1,6 @@
 //! A hub with nothing but a store, a dispatcher and the workers' door.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use aiox_store::audit::AuditRow;
 use aiox_store::runs::RunRow;
 use aiox_store::{Accept, Accepted, Journal, Store, StoreOptions, accounts, agents, runs, tenants};
 use serde_json::{Map, Value, json};
+use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -40,7 +42,8 @@ pub struct World {
     owner: UserId,
     vault: Vault,
     background: Vec<JoinHandle<()>>,
-    _dir: tempfile::TempDir,
+    pub address: SocketAddr,
+    pub dir: Arc<TempDir>,
 }
 
 impl Drop for World {
@@ -64,12 +67,27 @@ impl World {
         Self::start_with(Options::default(), None, None).await
     }
 
+    /// The hub of a directory, at an address: what a restart does.
+    pub async fn start_again(dir: Arc<TempDir>, address: SocketAddr) -> Self {
+        Self::start_at(dir, address, Options::default(), None, None).await
+    }
+
     pub async fn start_with(
         options: Options,
         tls: Option<TlsConfig>,
         auth: Option<Arc<dyn WorkerAuth>>,
     ) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = Arc::new(tempfile::tempdir().unwrap());
+        Self::start_at(dir, ([127, 0, 0, 1], 0).into(), options, tls, auth).await
+    }
+
+    async fn start_at(
+        dir: Arc<TempDir>,
+        address: SocketAddr,
+        options: Options,
+        tls: Option<TlsConfig>,
+        auth: Option<Arc<dyn WorkerAuth>>,
+    ) -> Self {
         let store = Store::open(StoreOptions::Sqlite(dir.path().join("hub.db")))
             .await
             .unwrap();
@@ -114,15 +132,24 @@ impl World {
             tokens_valid_after: now,
             created_at: now,
         };
-        accounts::insert_user(&mut tx, &user).await.unwrap();
+        let owner = match accounts::user_by_name(&mut tx, "owner").await.unwrap() {
+            Some(known) => known.id,
+            None => {
+                accounts::insert_user(&mut tx, &user).await.unwrap();
+                owner
+            }
+        };
         tx.commit().await.unwrap();
+        let background = vec![
+            tokio::spawn(journal_task),
+            tokio::spawn(watch.run(CancellationToken::new())),
+        ];
+        dispatch.recover().await.unwrap();
 
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = TcpListener::bind(address).await.unwrap();
+        let address = listener.local_addr().unwrap();
         let scheme = if tls.is_some() { "https" } else { "http" };
-        let url = format!(
-            "{scheme}://localhost:{}",
-            listener.local_addr().unwrap().port()
-        );
+        let url = format!("{scheme}://localhost:{}", address.port());
         let shutdown = CancellationToken::new();
         let keys = ApiKeys::new(Some(&KEY.into()), &[].into()).unwrap();
         let serving = serve(
@@ -134,10 +161,6 @@ impl World {
             shutdown.clone(),
         );
         let door = tokio::spawn(async move { serving.await.unwrap() });
-        let background = vec![
-            tokio::spawn(journal_task),
-            tokio::spawn(watch.run(CancellationToken::new())),
-        ];
         Self {
             url,
             dispatch,
@@ -151,7 +174,8 @@ impl World {
             owner,
             vault,
             background,
-            _dir: dir,
+            address,
+            dir,
         }
     }
 
