@@ -19,12 +19,14 @@ use aiox_core::{
 use aiox_model::federation::{MAX_BATCH_BYTES, PeerOperations};
 use axum::{
     Extension, Router,
-    extract::{DefaultBodyLimit, FromRef},
+    body::{Body, Bytes, to_bytes},
+    extract::FromRef,
     response::{IntoResponse, Response},
     routing::{get, post},
 };
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::json;
+use tokio::time::timeout;
 
 use crate::{
     local::LocalNode,
@@ -38,6 +40,9 @@ use crate::{
 pub(crate) const EVENT: &str = "event";
 /// SSE event name of a live piece of text. It has no `id:`, because it cannot be resumed from.
 pub(crate) const DELTA: &str = "delta";
+
+/// Time for a request body to arrive.
+const BODY_WAIT: Duration = Duration::from_secs(10);
 
 /// Everything that the peer door needs.
 pub struct Door {
@@ -89,7 +94,6 @@ pub fn routes(door: Door) -> Router {
         .route("/fed/v1/runs/{id}/events", get(stream::events))
         .route("/fed/v1/envelopes", post(envelopes::envelopes))
         .fallback(|| async { problem(StatusCode::NOT_FOUND, "not_found") })
-        .layer(DefaultBodyLimit::max(MAX_BATCH_BYTES))
         .with_state(handle)
 }
 
@@ -205,6 +209,17 @@ impl Drop for StreamPlace {
         if let Some(open) = streams.get_mut(&self.domain) {
             *open = open.saturating_sub(1);
         }
+    }
+}
+
+/// Reads a request body, after its sender was authenticated.
+///
+/// Bounds: 1 MiB and [`BODY_WAIT`]; beyond them the request is refused.
+async fn read_body(body: Body) -> Result<Bytes, Response> {
+    match timeout(BODY_WAIT, to_bytes(body, MAX_BATCH_BYTES)).await {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(_)) => Err(problem(StatusCode::PAYLOAD_TOO_LARGE, "too_large")),
+        Err(_) => Err(problem(StatusCode::REQUEST_TIMEOUT, "timeout")),
     }
 }
 

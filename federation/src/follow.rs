@@ -118,8 +118,8 @@ impl Follow {
         let response = self.links.send(domain, Method::GET, &path, Operation::Stream, Bytes::new()).await?;
         match response.status() {
             StatusCode::OK => self.read(domain, response.into_body(), followed).await,
-            // The run ended and its last event is stored here already.
-            StatusCode::NO_CONTENT => Ok(()),
+            // The peer says that nothing is missing here, and the run has not ended here: the two logs differ.
+            StatusCode::NO_CONTENT => Err(Cut::Short),
             _ => Err(status_error(&response).into()),
         }
     }

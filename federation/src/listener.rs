@@ -1,6 +1,10 @@
 //! The peer listener: TLS handshakes with a deadline, bounded connections, and an end for connections whose peer is no longer active.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use axum::{Extension, Router};
 use hyper::server::conn::http2;
@@ -28,6 +32,8 @@ use crate::{
 pub struct ListenerLimits {
     /// Connections at a time, handshakes included. Further ones wait in the kernel's queue.
     pub connections: usize,
+    /// Connections at a time of one peer domain. Further ones are closed after the handshake.
+    pub per_peer: usize,
     /// Requests at a time on one connection.
     pub streams: u32,
     /// Time for a handshake.
@@ -36,7 +42,7 @@ pub struct ListenerLimits {
 
 impl Default for ListenerLimits {
     fn default() -> Self {
-        Self { connections: 1024, streams: 512, handshake: Duration::from_secs(5) }
+        Self { connections: 1024, per_peer: 64, streams: 512, handshake: Duration::from_secs(5) }
     }
 }
 
@@ -63,6 +69,7 @@ pub async fn serve(
     let acceptor = TlsAcceptor::from(Arc::new(server_config(local, Arc::clone(&verifier))?));
     let places = Arc::new(Semaphore::new(limits.connections));
     let tasks = TaskTracker::new();
+    let counts = Counts::default();
     loop {
         let place = tokio::select! {
             () = stop.cancelled() => break,
@@ -87,6 +94,7 @@ pub async fn serve(
             acceptor: acceptor.clone(),
             verifier: Arc::clone(&verifier),
             changes: roster.changes(),
+            counts: Arc::clone(&counts),
             router: router.clone(),
             limits,
             stop: stop.clone(),
@@ -101,10 +109,40 @@ pub async fn serve(
     Ok(())
 }
 
+type Counts = Arc<Mutex<HashMap<String, usize>>>;
+
+/// One of the places that a peer domain has for its connections.
+struct Place {
+    counts: Counts,
+    domain: String,
+}
+
+impl Place {
+    fn take(counts: &Counts, domain: &str, most: usize) -> Option<Self> {
+        let mut taken = counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = taken.entry(domain.to_owned()).or_insert(0);
+        if *count >= most {
+            return None;
+        }
+        *count += 1;
+        Some(Self { counts: Arc::clone(counts), domain: domain.to_owned() })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = taken.get_mut(&self.domain) {
+            *count = count.saturating_sub(1);
+        }
+    }
+}
+
 struct Connection {
     acceptor: TlsAcceptor,
     verifier: Arc<PeerClientVerifier>,
     changes: watch::Receiver<u64>,
+    counts: Counts,
     router: Router,
     limits: ListenerLimits,
     stop: CancellationToken,
@@ -134,7 +172,13 @@ impl Connection {
         }
         let chain: Vec<_> = session.peer_certificates().unwrap_or_default().iter().map(|der| der.clone().into_owned()).collect();
         let Ok(identity) = self.verifier.judge(&chain, UnixTime::now()) else { return };
+        let domain = identity.node.domain().to_owned();
+        let Some(place) = Place::take(&self.counts, &domain, self.limits.per_peer) else {
+            tracing::warn!(peer = %identity.node, "too many connections of one peer");
+            return;
+        };
         self.serve(TokioIo::new(stream), chain, identity).await;
+        drop(place);
     }
 
     async fn serve<I>(mut self, io: I, chain: Vec<CertificateDer<'static>>, identity: PeerIdentity)

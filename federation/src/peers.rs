@@ -1,11 +1,15 @@
 //! The life of a peer (federation sections 6 and 7): proposed, confirmed by fingerprint, active, suspended, removed. All at run time.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use aiox_core::{Error, ports::Clock};
 use aiox_model::{
     Ts,
-    federation::{Directory, DirectoryEntry, PeerOperations, PeerQuotas, PeerRecord, PeerState, TrustDocument},
+    federation::{Capabilities, Directory, DirectoryEntry, Hello, PROFILE_V1, PeerOperations, PeerQuotas, PeerRecord, PeerState, TrustDocument},
 };
 use bytes::Bytes;
 use http::Method;
@@ -26,6 +30,8 @@ use crate::{
 const REFRESH: Duration = Duration::from_secs(300);
 /// How often directories are read again: a new agent of a peer can be called after this long.
 const DIRECTORY: Duration = Duration::from_secs(30);
+/// The same after a failure: the other hub may just not have confirmed us yet.
+const AFTER_FAILURE: Duration = Duration::from_secs(3);
 /// A peer whose last document is older than this does not come back without an operator.
 const SUPPORTED_PARTITION_SECONDS: i64 = 30 * 24 * 3600;
 /// `document_read_at` is written at most this often when nothing else changed.
@@ -101,6 +107,17 @@ impl Allowances {
             quotas: PeerQuotas::default(),
         }
     }
+}
+
+/// What a peer answered to [`Peers::probe`].
+#[derive(Debug, Clone)]
+pub struct Probe {
+    /// Time of one request, with the handshake if there was no connection.
+    pub round_trip: Duration,
+    /// Its clock minus ours, in seconds. More than the allowance, and it refuses our tokens.
+    pub clock_difference_seconds: i64,
+    /// What it lets us do.
+    pub capabilities: Capabilities,
 }
 
 /// The peers of this hub.
@@ -322,6 +339,21 @@ impl Peers {
         Ok(())
     }
 
+    /// Asks a peer what it allows us: TLS, token and peer record in one round trip.
+    ///
+    /// # Errors
+    /// When it cannot be called, or does not accept us.
+    pub async fn probe(&self, domain: &str) -> Result<Probe, PeerError> {
+        self.show(domain).await?;
+        let began = Instant::now();
+        let hello = Hello { node: self.local.id.clone(), time: self.clock.now(), profiles: vec![PROFILE_V1.to_owned()], marks: BTreeMap::new() };
+        let body = serde_json::to_vec(&hello).map_err(Error::internal)?;
+        let theirs: Hello = self.links.call(domain, Method::POST, "/fed/v1/hello", Operation::Hello, body.into()).await?;
+        let round_trip = began.elapsed();
+        let capabilities = self.links.call(domain, Method::GET, "/fed/v1/capabilities", Operation::Hello, Bytes::new()).await?;
+        Ok(Probe { round_trip, clock_difference_seconds: theirs.time.seconds() - hello.time.seconds(), capabilities })
+    }
+
     /// Reads the agents that a peer shows us and keeps them. Entries that claim another domain are dropped.
     ///
     /// # Errors
@@ -345,9 +377,11 @@ impl Peers {
         let mut documents_at = Ts::from_micros(0);
         loop {
             changes.mark_unchanged();
+            let mut wait = DIRECTORY;
             for peer in self.roster().all() {
                 if let Err(error) = self.read_directory(&peer.record.domain).await {
                     tracing::info!(peer = %peer.record.domain, error = %crate::delivery::chain(&error), "directory could not be read");
+                    wait = AFTER_FAILURE;
                 }
             }
             let now = self.clock.now();
@@ -358,7 +392,7 @@ impl Peers {
             tokio::select! {
                 () = stop.cancelled() => return,
                 changed = changes.changed() => if changed.is_err() { return },
-                () = sleep(DIRECTORY) => {}
+                () = sleep(wait) => {}
             }
         }
     }

@@ -9,15 +9,15 @@ use aiox_model::{
 };
 use axum::{
     Extension, Json,
-    body::Bytes,
-    extract::{State, rejection::BytesRejection},
+    body::Body,
+    extract::State,
     response::{IntoResponse, Response},
 };
 use futures::future::join_all;
 use http::{HeaderMap, StatusCode};
 use serde_json::Value;
 
-use super::{Authenticated, Shared, problem};
+use super::{Authenticated, Shared, problem, read_body};
 use crate::{
     envelope::{self, Verified},
     ports::{Answer, Incoming},
@@ -29,13 +29,16 @@ pub(super) async fn envelopes(
     State(shared): State<Arc<Shared>>,
     identity: Option<Extension<PeerIdentity>>,
     headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
+    body: Body,
 ) -> Response {
     let who = match shared.authenticate(identity, &headers, Operation::Deliver).await {
         Ok(who) => who,
         Err(response) => return response,
     };
-    let Ok(body) = body else { return problem(StatusCode::PAYLOAD_TOO_LARGE, "too_large") };
+    let body = match read_body(body).await {
+        Ok(body) => body,
+        Err(response) => return response,
+    };
     let batch = jws::read_strict(&body).ok().and_then(|value| serde_json::from_value::<EnvelopeBatch>(value).ok());
     let Some(EnvelopeBatch { envelopes }) = batch else { return problem(StatusCode::BAD_REQUEST, "invalid_request") };
     if envelopes.is_empty() || envelopes.len() > MAX_BATCH_ITEMS {
@@ -116,11 +119,16 @@ async fn judge_proven(shared: &Shared, who: &Authenticated, envelope: Verified) 
         return Ok(verdict(Verdict::Refused, reason.code()));
     }
     let allowed = who.peer.record.operations;
-    let permitted = match envelope.header.kind.as_str() {
-        envelope_type::RUN_CREATE => allowed.send && may_use(shared, who, &envelope).await?,
-        envelope_type::RUN_CANCEL => allowed.cancel,
+    let (scope, permitted) = match envelope.header.kind.as_str() {
+        envelope_type::RUN_CREATE => ("runs:create", allowed.send && may_use(shared, who, &envelope).await?),
+        envelope_type::RUN_CANCEL => ("runs:cancel", allowed.cancel),
         _ => return Ok(verdict(Verdict::Refused, "unknown_type")),
     };
+    // What the origin signed is one of the limits: it may have given the subject less than the peer record would allow.
+    if !envelope.header.auth.scope.split(' ').any(|given| given == scope) {
+        shared.denied(who, "federation.envelope", "scope of the envelope").await;
+        return Ok(verdict(Verdict::Refused, "insufficient_scope"));
+    }
     let tenant = who.peer.local_tenant(envelope.header.tenant.as_deref()).filter(|_| permitted);
     let Some(tenant) = tenant else {
         shared.denied(who, "federation.envelope", "not allowed by the peer record, or no such agent").await;

@@ -9,24 +9,27 @@ use aiox_model::{
 };
 use axum::{
     Extension, Json,
-    body::Bytes,
-    extract::{Query, State, rejection::{BytesRejection, QueryRejection}},
+    body::Body,
+    extract::{Query, State, rejection::QueryRejection},
     response::{IntoResponse, Response},
 };
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 
-use super::{Shared, failed, not_found, problem};
+use super::{Shared, failed, not_found, problem, read_body};
 use crate::{envelope::speaks_for, tls::PeerIdentity, token::Operation};
 
 type Identity = Option<Extension<PeerIdentity>>;
 
-pub(super) async fn hello(State(shared): State<Arc<Shared>>, identity: Identity, headers: HeaderMap, body: Result<Bytes, BytesRejection>) -> Response {
+pub(super) async fn hello(State(shared): State<Arc<Shared>>, identity: Identity, headers: HeaderMap, body: Body) -> Response {
     let who = match shared.authenticate(identity, &headers, Operation::Hello).await {
         Ok(who) => who,
         Err(response) => return response,
     };
-    let Ok(body) = body else { return problem(StatusCode::PAYLOAD_TOO_LARGE, "too_large") };
+    let body = match read_body(body).await {
+        Ok(body) => body,
+        Err(response) => return response,
+    };
     let theirs = jws::read_strict(&body).ok().and_then(|value| serde_json::from_value::<Hello>(value).ok());
     let Some(theirs) = theirs.filter(|hello| hello.node == who.identity.node) else {
         return problem(StatusCode::BAD_REQUEST, "invalid_request");

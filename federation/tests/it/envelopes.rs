@@ -98,6 +98,7 @@ async fn envelopes_that_prove_the_wrong_thing_are_refused() {
         ("loop_detected", Box::new(|h| h.hop = 1)),
         ("loop_detected", Box::new(|h| (h.hop, h.path) = (9, (0..9).map(|n| entry(&c.node, &format!("a{n}"))).collect()))),
         ("loop_detected", Box::new(|h| (h.hop, h.path) = (1, vec![entry(&b.node, writer)]))),
+        ("insufficient_scope", Box::new(|h| h.auth.scope = "runs:cancel runs:create-nothing".to_owned())),
         ("unknown_type", Box::new(|h| h.kind = "run.teleport".to_owned())),
     ];
     for (code, change) in cases {

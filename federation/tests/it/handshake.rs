@@ -121,3 +121,22 @@ async fn a_client_that_says_nothing_is_cut_off_and_a_swapped_root_counts_at_once
     assert!(refused(&b, Some(&a.pair)).await);
     assert!(!refused(&b, Some(&next.pair)).await);
 }
+
+#[tokio::test]
+async fn one_peer_cannot_take_all_connections() {
+    let (a, b) = two().await;
+    let mut open = Vec::new();
+    for _ in 0..4 {
+        let mut raw = a.raw(&b).await;
+        assert_eq!(raw.ask(Some(&a.bearer(&b, "hello"))).await.status, 200);
+        open.push(raw);
+    }
+    assert!(refused(&b, Some(&a.pair)).await, "the fifth");
+    let c = Hub::start("hub-c.example").await;
+    b.trusts(&c, |_| {});
+    assert!(!refused(&b, Some(&c.pair)).await, "another peer has its own");
+    drop(open.remove(0));
+    while refused(&b, Some(&a.pair)).await {
+        tokio::task::yield_now().await;
+    }
+}

@@ -132,7 +132,7 @@ impl Hub {
         };
         let socket = self.socket.lock().unwrap().take().unwrap();
         let (local, roster, stop) = (self.local.clone(), self.roster.clone(), self.stop.clone());
-        let limits = ListenerLimits { handshake: Duration::from_millis(500), ..ListenerLimits::default() };
+        let limits = ListenerLimits { handshake: Duration::from_millis(500), per_peer: 4, ..ListenerLimits::default() };
         tokio::spawn(async move { listener::serve(socket, &local, roster, door::routes(door), limits, stop).await.unwrap() });
     }
 
@@ -219,7 +219,7 @@ impl Hub {
             trace: None,
             content_type: "application/json".to_owned(),
             payload_hash: String::new(),
-            auth: Delegation { sub: format!("alice@{}", self.domain), act: None, scope: "run".to_owned() },
+            auth: Delegation { sub: format!("alice@{}", self.domain), act: None, scope: "runs:create runs:cancel".to_owned() },
             other: Map::new(),
         };
         (header, serde_json::to_string(&payload).unwrap())

@@ -69,7 +69,12 @@ async fn a_peer_is_proposed_confirmed_suspended_resumed_and_removed() {
     assert_eq!(peers.read_directory("hub-b.example").await.unwrap(), 1);
     assert_eq!(store.agents.lock().unwrap()[0].jid, "writer@agents.hub-b.example");
 
+    let probe = peers.probe("hub-b.example").await.unwrap();
+    assert!(probe.clock_difference_seconds.abs() <= 1);
+    assert_eq!(probe.capabilities.capabilities, ["run.create", "run.cancel", "stream", "directory"]);
+
     peers.suspend("hub-b.example").await.unwrap();
+    assert!(peers.probe("hub-b.example").await.is_err());
     assert!(peers.read_directory("hub-b.example").await.is_err());
     peers.resume("hub-b.example").await.unwrap();
     assert_eq!(peers.read_directory("hub-b.example").await.unwrap(), 1);
