@@ -74,4 +74,82 @@ mod tests {
         assert_eq!(seen, FILES.len());
         Ok(())
     }
+
+    /// The first protocol, which workers in the field speak: `message field=number...`. `*` means
+    /// repeated, the letter is the type: s string, i int32, b bool, f float, m message.
+    const FIRST: &str = "
+        WorkerMessage register=1m task_response=2m
+        ServerMessage register_ack=1m task_request=2m
+        RegisterWorker worker_id=1s max_concurrent=2i supported_providers=3s*
+        RegisterAck accepted=1b message=2s
+        TaskRequest request_id=1s agent_id=2s owner_user_id=3s user_message=4s system_prompt=5s \
+            llm_config_json=6s from_jid=7s agent_jid=8s agent_name=9s memory_context_json=10s \
+            memory_config_json=11s
+        TaskResponse request_id=1s worker_id=2s response_text=3s tokens_used=4i duration_ms=5i \
+            model_used=6s error_message=7s new_memories=8m*
+        MemoryEntry content=1s embedding=2f* memory_type=3s metadata_json=4s
+        HeartbeatRequest worker_id=1s active_tasks=2i memory_usage_mb=3i avg_latency_ms=4i
+        HeartbeatResponse ok=1b";
+
+    #[test]
+    fn the_first_protocol_is_unchanged_and_additions_keep_their_distance() -> anyhow::Result<()> {
+        let root = repository()?.join("proto");
+        let set = protox::compile([root.join(FILES[0])], [&root])?;
+        let file = &set.file[0];
+        assert_eq!(file.package(), "worker.v1");
+        let service = &file.service[0];
+        assert_eq!(service.name(), "WorkerService");
+        let calls: Vec<_> = service
+            .method
+            .iter()
+            .map(|call| {
+                (
+                    call.name(),
+                    call.client_streaming(),
+                    call.server_streaming(),
+                )
+            })
+            .collect();
+        assert_eq!(
+            calls,
+            [("TaskStream", true, true), ("Heartbeat", false, false)]
+        );
+        for line in FIRST.lines().filter(|line| !line.trim().is_empty()) {
+            let mut words = line.split_whitespace();
+            let name = words.next().unwrap_or_default();
+            let message = file
+                .message_type
+                .iter()
+                .find(|message| message.name() == name)
+                .with_context(|| format!("{name} is missing"))?;
+            let least = if message.oneof_decl.is_empty() {
+                20
+            } else {
+                10
+            };
+            let (old, new): (Vec<_>, Vec<_>) = message
+                .field
+                .iter()
+                .partition(|field| field.number() < least);
+            let old: Vec<String> = old
+                .iter()
+                .map(|field| {
+                    let kind = match field.r#type().as_str_name() {
+                        "TYPE_STRING" => "s",
+                        "TYPE_INT32" => "i",
+                        "TYPE_BOOL" => "b",
+                        "TYPE_FLOAT" => "f",
+                        "TYPE_MESSAGE" => "m",
+                        other => other,
+                    };
+                    let many = field.label().as_str_name() == "LABEL_REPEATED";
+                    let many = if many { "*" } else { "" };
+                    format!("{}={}{kind}{many}", field.name(), field.number())
+                })
+                .collect();
+            assert_eq!(old, words.collect::<Vec<_>>(), "{name}");
+            assert!(new.iter().all(|field| field.number() >= least), "{name}");
+        }
+        Ok(())
+    }
 }
