@@ -16,8 +16,8 @@ use crate::config::{Credential, TlsFiles, WorkerConfig};
 
 /// Longest time for the TCP and TLS handshakes.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// A task carries a prompt, a history and memories; the hub bounds each of them.
 const MAX_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
 

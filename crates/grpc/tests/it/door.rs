@@ -1,6 +1,7 @@
 //! What the protocol promises, message by message.
 
 use std::collections::{BTreeMap, HashSet};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,7 +16,10 @@ use aiox_proto::worker::v1::{
 };
 use secrecy::SecretString;
 use serde_json::{Map, json};
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Code, Request};
 use uuid::Uuid;
@@ -510,6 +514,54 @@ async fn a_silent_worker_loses_its_runs_and_its_name() {
     assert_eq!(task.request_id, run.to_string());
     fresh.say(ToHub::TaskResponse(answer(&task, "fresh"))).await;
     assert_eq!(world.ended(run).await.output.as_deref(), Some("fresh"));
+}
+
+/// A wire to the hub that stops carrying anything, in both directions, when it is told to.
+async fn wire(to: SocketAddr) -> (String, CancellationToken) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let dead = CancellationToken::new();
+    let cut = dead.clone();
+    tokio::spawn(async move {
+        let (mut near, _) = listener.accept().await.unwrap();
+        let mut far = TcpStream::connect(to).await.unwrap();
+        tokio::select! {
+            () = cut.cancelled() => {}
+            _ = copy_bidirectional(&mut near, &mut far) => {}
+        }
+        // Both ends stay open, and silent.
+        std::future::pending::<()>().await;
+        drop((near, far));
+    });
+    (url, dead)
+}
+
+#[tokio::test]
+async fn a_dead_connection_is_found_by_its_pings() {
+    let world = with(Options {
+        keepalive_interval: Duration::from_millis(100),
+        keepalive_timeout: Duration::from_millis(200),
+        ..Options::default()
+    })
+    .await;
+    let agent = world.agent("echo", Map::new()).await;
+    let (url, dead) = wire(world.address).await;
+    let mut lost = Stranger::registered(&url, register("w1")).await;
+    let run = world.submit(agent, "echo", "hello").await;
+    lost.task().await;
+    dead.cancel();
+    let started = Instant::now();
+    let mut fresh = within(async {
+        loop {
+            let mut fresh = Stranger::open(&world.url).await;
+            if fresh.register(register("w1")).await.accepted {
+                break fresh;
+            }
+        }
+    })
+    .await;
+    assert!(started.elapsed() < Duration::from_secs(5));
+    assert_eq!(fresh.task().await.request_id, run.to_string());
 }
 
 #[tokio::test]
