@@ -66,6 +66,8 @@ pub struct Door {
     pub audit: Arc<dyn AuditTrail>,
     /// Tolerated clock difference, in seconds.
     pub skew: i64,
+    /// How long a reader of an event stream may leave a frame unread before it is cut.
+    pub stall: Duration,
 }
 
 struct Shared {

@@ -1,7 +1,7 @@
 //! Federation put together, in the two steps that the composition root needs: the outward side before the use cases exist, because
 //! they sign envelopes with it, and the rest after them.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use aiox_app::federated::PeerWire;
 use aiox_core::ports::{Clock, Ids, RateLimiter, ReplayGuard};
@@ -24,6 +24,9 @@ use crate::{
     roster::Roster,
     wire::Wire,
 };
+
+/// How long a peer may leave an event unread.
+const STALL: Duration = Duration::from_secs(30);
 
 /// The outward side: this hub's identity, the active peers, the links to them.
 #[derive(Clone)]
@@ -143,6 +146,7 @@ impl Federation {
             clock: Arc::clone(&self.outward.clock),
             audit: self.durable.clone(),
             skew: self.options.skew,
+            stall: STALL,
         };
         let address: Option<SocketAddr> = listener.local_addr().ok();
         tracing::info!(?address, node = %self.outward.local.id(), "peer listener is up");

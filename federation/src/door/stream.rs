@@ -11,14 +11,17 @@ use axum::{
         sse::{Event, KeepAlive, Sse},
     },
 };
-use futures::StreamExt;
+use futures::{StreamExt, stream::unfold};
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
+use tokio::sync::mpsc;
 
 use super::{DELTA, EVENT, Shared, failed, not_found, problem, wait};
 use crate::{ports::FeedItem, tls::PeerIdentity, token::Operation};
 
 const HEARTBEAT: Duration = Duration::from_secs(15);
+/// Frames that wait for a slow reader, beside what the transport buffers.
+const FRAMES: usize = 32;
 const RECONNECT: Duration = Duration::from_secs(1);
 
 #[derive(Deserialize)]
@@ -53,22 +56,29 @@ pub(super) async fn events(
         Ok(None) => return StatusCode::NO_CONTENT.into_response(),
         Err(error) => return failed(&error),
     };
-    let frames = async_stream::stream! {
+    let (frames, reader) = mpsc::channel(FRAMES);
+    let stall = shared.door.stall;
+    tokio::spawn(async move {
         let _place = place;
-        yield Ok::<_, Infallible>(Event::default().retry(RECONNECT));
-        while let Some(item) = feed.next().await {
-            match item.map(|item| frame(&item)) {
-                Ok(Some(event)) => yield Ok(event),
-                Ok(None) => {}
-                Err(error) => {
-                    // The reader resumes from the last number it has.
-                    tracing::warn!(%run, error = %error.chain(), "event stream cut");
-                    break;
-                }
+        let mut next = Some(Event::default().retry(RECONNECT));
+        loop {
+            if let Some(event) = next.take()
+                && frames.send_timeout(event, stall).await.is_err()
+            {
+                // Gone, or too slow: it resumes from the last number it has.
+                tracing::info!(%run, "event stream cut: its reader does not read");
+                return;
+            }
+            let item = tokio::select! { () = frames.closed() => return, item = feed.next() => item };
+            match item.map(|item| item.map(|item| frame(&item))) {
+                Some(Ok(event)) => next = event,
+                Some(Err(error)) => return tracing::warn!(%run, error = %error.chain(), "event stream cut"),
+                None => return,
             }
         }
-    };
-    Sse::new(frames).keep_alive(KeepAlive::new().interval(HEARTBEAT)).into_response()
+    });
+    let body = unfold(reader, |mut reader| async move { reader.recv().await.map(|event| (Ok::<_, Infallible>(event), reader)) });
+    Sse::new(body).keep_alive(KeepAlive::new().interval(HEARTBEAT)).into_response()
 }
 
 fn frame(item: &FeedItem) -> Option<Event> {

@@ -137,6 +137,13 @@ impl Agents for TwoAgents {
     }
 }
 
+struct Ring(Arc<Notify>);
+impl Drop for Ring {
+    fn drop(&mut self) {
+        self.0.notify_one();
+    }
+}
+
 /// The runs of one hub: their events, whom they belong to, and where to cut a stream.
 #[derive(Default)]
 pub struct MemoryFeed {
@@ -144,6 +151,8 @@ pub struct MemoryFeed {
     /// A stream breaks after this many items (0 = never), once per entry.
     pub cuts: Mutex<Vec<usize>>,
     pub opened: Mutex<Vec<u64>>,
+    /// Rung when a stream has been dropped.
+    pub dropped: Arc<Notify>,
     /// Streams stay open after the stored events until this is rung.
     pub hold: Mutex<Option<Arc<Notify>>>,
 }
@@ -165,7 +174,9 @@ impl RunFeed for MemoryFeed {
             return Ok(Some(stream::iter(broken.collect::<Vec<_>>()).boxed()));
         }
         let hold = self.hold.lock().unwrap().clone();
+        let ring = Ring(self.dropped.clone());
         let tail = stream::once(async move {
+            let _ring = ring;
             if let Some(hold) = hold {
                 hold.notified().await;
             }

@@ -193,3 +193,49 @@ async fn reads_show_what_the_record_allows() {
         assert_eq!((answer.status, &answer.body), (404, &missing.body), "F23: one answer");
     }
 }
+
+/// Every place in a document: a path of member names and indexes.
+fn places(value: &Value, path: &mut Vec<String>, all: &mut Vec<Vec<String>>) {
+    match value {
+        Value::Object(members) => {
+            for (name, value) in members {
+                path.push(name.clone());
+                places(value, path, all);
+                path.pop();
+            }
+        }
+        _ => all.push(path.clone()),
+    }
+}
+
+#[tokio::test]
+async fn every_member_of_an_envelope_is_covered_by_its_proof() {
+    let (a, b) = two().await;
+    let peer = b.roster.peer("hub-a.example").unwrap();
+    let (mut header, payload) = a.run_create(&b, "c1", "writer");
+    header.idem = Some("key".to_owned());
+    header.trace = Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned());
+    header.deadline = Some(header.expires);
+    let envelope = a.sealed(header, payload);
+    let prove = |document: Value| aiox_federation::envelope::prove(document, &a.node, &peer);
+    assert!(prove(envelope.clone()).is_ok());
+    let mut all = Vec::new();
+    places(&envelope, &mut Vec::new(), &mut all);
+    assert!(all.len() > 15);
+    for path in all {
+        let pointer = format!("/{}", path.join("/"));
+        let mut changed = envelope.clone();
+        let value = changed.pointer_mut(&pointer).unwrap();
+        *value = match &*value {
+            Value::Number(number) => json!(number.as_u64().unwrap() + 1),
+            Value::String(text) if text.ends_with('Z') => json!(text.replacen("20", "21", 1)),
+            Value::String(text) => json!(format!("{text}x")),
+            other => panic!("{pointer}: {other}"),
+        };
+        assert!(prove(changed).is_err(), "{pointer} was changed");
+        let mut removed = envelope.clone();
+        let parent = removed.pointer_mut(&pointer[..pointer.rfind('/').unwrap()]).unwrap();
+        parent.as_object_mut().unwrap().remove(path.last().unwrap());
+        assert!(prove(removed).is_err(), "{pointer} was removed");
+    }
+}

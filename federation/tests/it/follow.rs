@@ -141,3 +141,23 @@ async fn open_streams_are_bounded_and_end_with_the_peer() {
     };
     assert!(timeout(Duration::from_secs(2), ended).await.unwrap(), "F11: the open stream is cut");
 }
+
+#[tokio::test]
+async fn a_reader_that_does_not_read_is_cut_and_its_place_is_free_again() {
+    let (a, b) = two().await;
+    b.trusts(&a, |record| record.quotas.open_streams = 1);
+    let run = RunId(Uuid::now_v7());
+    let large = |sequence| RunEvent { sequence, payload: json!("x".repeat(4096)), ..events(run).remove(0) };
+    b.feed.runs.lock().unwrap().insert(run, (a.node.clone(), (1..1000).map(large).collect()));
+    let path = format!("/fed/v1/runs/{run}/events");
+    let mut raw = a.raw(&b).await;
+    let open = raw.open("GET", &path, Some(&a.bearer(&b, "stream")), vec![]).await.unwrap();
+    timeout(Duration::from_secs(10), b.feed.dropped.notified()).await.unwrap();
+    let (mut body, mut seen) = (open.into_body(), 0);
+    while let Some(Ok(frame)) = body.frame().await {
+        seen += frame.into_data().map_or(0, |data| data.len());
+    }
+    assert!(seen > 0 && seen < 4096 * 1000, "{seen} bytes: some, and not all");
+    let after = a.raw(&b).await.open("GET", &format!("{path}?after=990"), Some(&a.bearer(&b, "stream")), vec![]).await.unwrap();
+    assert_eq!(after.status(), 200);
+}

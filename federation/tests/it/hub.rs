@@ -129,6 +129,7 @@ impl Hub {
             clock: self.clock.clone(),
             audit: self.audit.clone(),
             skew: aiox_federation::token::DEFAULT_SKEW,
+            stall: Duration::from_millis(300),
         };
         let socket = self.socket.lock().unwrap().take().unwrap();
         let (local, roster, stop) = (self.local.clone(), self.roster.clone(), self.stop.clone());

@@ -132,3 +132,23 @@ async fn too_many_requests_are_told_when_to_come_back() {
     let answer = a.raw(&b).await.ask(Some(&a.bearer(&b, "hello"))).await;
     assert_eq!((answer.status, answer.headers["retry-after"].to_str().unwrap()), (429, "7"));
 }
+
+#[tokio::test]
+async fn a_forwarded_certificate_header_changes_nothing() {
+    let (a, b) = two().await;
+    let c = Hub::start("hub-c.example").await;
+    b.trusts(&c, |_| {});
+    let mut raw = c.raw(&b).await;
+    let mut claims = a.claims(&b, "hello");
+    // F24: hub C holds a token of hub A and claims to be a proxy in front of it.
+    for header in ["x-forwarded-client-cert", "x-client-cert", "forwarded"] {
+        claims["jti"] = json!(base64url(uuid::Uuid::new_v4().as_bytes()));
+        let request = http::Request::get("https://peer.example/fed/v1/capabilities")
+            .header("authorization", a.sign(&claims))
+            .header(header, format!("URI={}", a.node))
+            .body(http_body_util::Full::default())
+            .unwrap();
+        raw.sender.ready().await.unwrap();
+        assert_eq!(raw.sender.send_request(request).await.unwrap().status(), 401, "{header}");
+    }
+}
