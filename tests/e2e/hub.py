@@ -33,9 +33,8 @@ class Hub:
     http: str
     c2s: tuple[str, int]
     s2s: tuple[str, int]
-    component: tuple[str, int]
     xmpp_ca: Path
-    http_ca: Path | None
+    xmpp_certificate: tuple[Path, Path]
     processes: dict[str, Path]
     clients: list[XmppClient] = field(default_factory=list)
 

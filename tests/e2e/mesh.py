@@ -16,6 +16,12 @@ from xmpp_client import XmppClient
 
 UP_TIME = 120.0
 DOWN_TIME = 60.0
+# The tests send more than one person does.
+ROOMY = {
+    "GOVERNANCE_MAX_TOKENS_PER_DAY": "1000000000",
+    "GOVERNANCE_MAX_TOKENS_PER_MINUTE": "1000000000",
+    "GOVERNANCE_MAX_REQUESTS_PER_DAY": "1000000",
+}
 
 
 class Mesh:
@@ -56,12 +62,23 @@ class Mesh:
     async def _down(self) -> None:
         await self._aiox("down", patience=DOWN_TIME)
 
+    def _hub(self, document: dict) -> Hub:
+        return Hub(
+            domain=document["domain"],
+            http=document["http"],
+            c2s=tuple(document["c2s"]),
+            s2s=tuple(document["s2s"]),
+            xmpp_ca=Path(document["ca"]),
+            xmpp_certificate=(Path(document["certificate"]), Path(document["key"])),
+            processes={name: Path(file) for name, file in document["processes"].items()},
+        )
+
     async def _aiox(self, *arguments: str, patience: float) -> str:
         """Runs the program to its end; returns its standard output."""
         program = os.environ.get("AIOX_BIN")
         if not program:
             raise RuntimeError("AIOX_BIN must name the aiox program")
-        environment = os.environ | {"AIOX_HOME": str(self._directory), "OLLAMA_BASE_URL": self.model.url}
+        environment = os.environ | {"AIOX_HOME": str(self._directory), "OLLAMA_BASE_URL": self.model.url} | ROOMY
         process = await asyncio.create_subprocess_exec(
             program, *arguments, env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
         )

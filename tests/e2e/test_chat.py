@@ -92,7 +92,7 @@ async def test_a_private_agent_looks_like_a_missing_one(mesh):
         for address in (private, unknown):
             client.say(address, "hello?", id="same-id")
             error = await client.error_from(address)
-            errors.append(str(error).replace(address, "ADDRESS"))
+            errors.append((error["id"], str(error["error"]).replace(address, "ADDRESS")))
         assert errors[0] == errors[1], errors
     client = await owner.online()
     client.say(private, "hello")

@@ -58,6 +58,9 @@ class XmppClient:
         except BaseException:
             self.stream.abort()
             raise
+        # Without this slixmpp says that it is a bot, and the hub lets programs send much less than people.
+        # Identities belong to the full address, which is known only now.
+        await self.stream.plugin["xep_0030"].add_identity(category="client", itype="pc", name="test client")
         await self.stream.get_roster()
         self.stream.send_presence()
 
