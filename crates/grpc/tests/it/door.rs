@@ -27,13 +27,11 @@ use uuid::Uuid;
 use crate::stranger::{Stranger, answer, keyed, register, register2};
 use crate::world::{KEY, World, within};
 
-fn quick() -> Options {
+/// Silence is noticed soon.
+fn alert() -> Options {
     Options {
-        heartbeat_interval: Duration::from_millis(50),
-        silent_after: Duration::from_millis(600),
-        silent_after_first: Duration::from_millis(600),
-        stall_timeout: Duration::from_millis(500),
-        drain_timeout: Duration::from_secs(2),
+        silent_after: Duration::from_secs(1),
+        silent_after_first: Duration::from_secs(1),
         ..Options::default()
     }
 }
@@ -438,7 +436,11 @@ async fn instant_answers_are_not_lost_and_places_come_back() {
 
 #[tokio::test]
 async fn a_stalled_worker_is_dropped_and_slows_nobody() {
-    let world = with(quick()).await;
+    let world = with(Options {
+        stall_timeout: Duration::from_secs(1),
+        ..Options::default()
+    })
+    .await;
     let agent = world.agent("echo", Map::new()).await;
     // It registers, and then reads no more than its window holds.
     let mut stalled = Stranger::open_narrow(&world.url).await;
@@ -490,7 +492,7 @@ async fn a_stalled_worker_is_dropped_and_slows_nobody() {
 
 #[tokio::test]
 async fn a_silent_worker_loses_its_runs_and_its_name() {
-    let world = with(quick()).await;
+    let world = with(alert()).await;
     let agent = world.agent("echo", Map::new()).await;
     let mut frozen = Stranger::registered(&world.url, register2("w1")).await;
     let run = world.submit(agent, "echo", "hello").await;
@@ -566,10 +568,10 @@ async fn a_dead_connection_is_found_by_its_pings() {
 
 #[tokio::test]
 async fn heartbeats_keep_a_quiet_worker() {
-    let world = with(quick()).await;
+    let world = with(alert()).await;
     let mut worker = Stranger::registered(&world.url, register2("w1")).await;
     let started = Instant::now();
-    while started.elapsed() < Duration::from_millis(1500) {
+    while started.elapsed() < Duration::from_secs(2) {
         assert!(worker.beat("w1").await.unwrap());
     }
     let agent = world.agent("echo", Map::new()).await;
@@ -606,7 +608,11 @@ async fn a_leaving_worker_gets_nothing_more_and_hands_back() {
 
 #[tokio::test]
 async fn shutdown_takes_what_is_still_finished_and_ends_in_time() {
-    let mut world = with(quick()).await;
+    let mut world = with(Options {
+        drain_timeout: Duration::from_secs(2),
+        ..Options::default()
+    })
+    .await;
     let agent = world.agent("echo", Map::new()).await;
     let mut newer = Stranger::registered(&world.url, register2("newer")).await;
     let run = world.submit(agent, "echo", "hello").await;
