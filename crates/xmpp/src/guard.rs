@@ -15,6 +15,8 @@ use tokio::time::Instant;
 const MAX_PAIRS: usize = 50_000;
 /// An answer to our answer within this time was not typed by a person.
 const INSTANT: Duration = Duration::from_secs(1);
+/// A sender that counts as a program is told so this often at most.
+const TELL_AGAIN: Duration = Duration::from_secs(60);
 
 /// How much one pair may send.
 #[derive(Debug, Clone, Copy)]
@@ -48,6 +50,8 @@ struct Pair {
     /// Hashes of our last answers.
     answers: [Option<u64>; 4],
     instant_turns: u32,
+    /// When the sender was last told that it counts as a program and is too fast.
+    told: Option<Instant>,
 }
 
 /// What the brakes say about one message.
@@ -92,7 +96,13 @@ impl Guard {
         }
         if bot || pair.instant_turns >= brakes.instant_turns {
             if pair.bot_tokens < 1.0 {
-                return Verdict::Loop;
+                // One error tells a person what happens; more of them would only be the next loop.
+                let quiet = pair.told.is_some_and(|at| now.saturating_duration_since(at) < TELL_AGAIN);
+                if quiet {
+                    return Verdict::Loop;
+                }
+                pair.told = Some(now);
+                return Verdict::TooFast;
             }
             pair.bot_tokens -= 1.0;
         }
@@ -131,6 +141,7 @@ impl Guard {
             asked: None,
             answers: [None; 4],
             instant_turns: 0,
+            told: None,
         };
         self.pairs.entry((sender.to_owned(), agent.to_owned())).or_insert(fresh)
     }
@@ -166,7 +177,7 @@ mod tests {
     fn a_program_stops_at_its_small_bucket() {
         let (mut guard, now) = (Guard::new(SLOW), Instant::now());
         let verdicts: Vec<_> = (0..4).map(|_| guard.judge("bot", "a", "hi", true, now)).collect();
-        assert_eq!(verdicts, [Verdict::Pass, Verdict::Pass, Verdict::Loop, Verdict::Loop]);
+        assert_eq!(verdicts, [Verdict::Pass, Verdict::Pass, Verdict::TooFast, Verdict::Loop]);
     }
 
     #[test]
