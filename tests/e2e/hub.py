@@ -3,6 +3,8 @@
 import asyncio
 import itertools
 import secrets
+import socket
+import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,7 +35,7 @@ class Hub:
     http: str
     c2s: tuple[str, int]
     s2s: tuple[str, int]
-    xmpp_ca: Path
+    ca: Path
     xmpp_certificate: tuple[Path, Path]
     processes: dict[str, Path]
     clients: list[XmppClient] = field(default_factory=list)
@@ -71,7 +73,9 @@ class Account:
     async def rest(self, method: str, path: str, document=None):
         """Calls the hub as this user; returns the answer's `data`, or the whole answer where it has none."""
         headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
-        connector = aiohttp.TCPConnector(local_addr=(self.source_address, 0))
+        connector = aiohttp.TCPConnector(
+            local_addr=(self.source_address, 0), family=socket.AF_INET, ssl=ssl.create_default_context(cafile=self.hub.ca)
+        )
         async with (
             aiohttp.ClientSession(connector=connector, headers=headers) as session,
             session.request(method, self.hub.http + path, json=document) as response,
@@ -97,7 +101,7 @@ class Account:
     def xmpp(self, *, jid=None, password=None, hub=None, ca_file=None, mechanism=None) -> XmppClient:
         """A client of this account that is not signed in yet."""
         hub = hub or self.hub
-        client = XmppClient(jid or self.jid, password or self.password, hub.c2s, str(ca_file or hub.xmpp_ca), mechanism)
+        client = XmppClient(jid or self.jid, password or self.password, hub.c2s, str(ca_file or hub.ca), mechanism)
         client.account = self
         self.hub.clients.append(client)
         return client

@@ -2,9 +2,9 @@
 
 import asyncio
 import contextlib
-import json
 import os
 import signal
+import socket
 import ssl
 import tempfile
 from pathlib import Path
@@ -16,12 +16,9 @@ from xmpp_client import XmppClient
 
 UP_TIME = 120.0
 DOWN_TIME = 60.0
-# The tests send more than one person does.
-ROOMY = {
-    "GOVERNANCE_MAX_TOKENS_PER_DAY": "1000000000",
-    "GOVERNANCE_MAX_TOKENS_PER_MINUTE": "1000000000",
-    "GOVERNANCE_MAX_REQUESTS_PER_DAY": "1000000",
-}
+# `aiox up` uses this many ports from its base port on; all lie below those that the kernel gives away.
+PORTS = 300
+BASE_PORTS = range(20_000, 32_000, PORTS)
 
 
 class Mesh:
@@ -34,6 +31,7 @@ class Mesh:
         self.b: Hub
         self.scratch: Path
         self._directory: Path
+        self._base_port = _free_base_port()
 
     async def __aenter__(self) -> "Mesh":
         try:
@@ -41,6 +39,8 @@ class Mesh:
             # The XMPP server's own user must be able to pass.
             self.scratch.chmod(0o711)
             self._directory = self.scratch / "mesh"
+            self.a = self._hub("a", self._base_port + 100)
+            self.b = self._hub("b", self._base_port + 200)
             await self._stack.enter_async_context(self.model)
             self._stack.push_async_callback(self._down)
             await self.up()
@@ -54,38 +54,45 @@ class Mesh:
 
     async def up(self) -> None:
         """Starts what does not run."""
-        summary = json.loads(await self._aiox("up", "--json", patience=UP_TIME))
-        hubs = [self._hub(document) for document in summary["hubs"]]
-        if not hasattr(self, "a"):
-            self.a, self.b = hubs
+        await self._aiox("up", patience=UP_TIME)
 
     async def _down(self) -> None:
         await self._aiox("down", patience=DOWN_TIME)
 
-    def _hub(self, document: dict) -> Hub:
+    def _hub(self, letter: str, base: int) -> Hub:
+        """Where `aiox up` puts a hub; `base` is the first of the hub's ports."""
+        directory = self._directory / f"hub-{letter}"
         return Hub(
-            domain=document["domain"],
-            http=document["http"],
-            c2s=tuple(document["c2s"]),
-            s2s=tuple(document["s2s"]),
-            xmpp_ca=Path(document["ca"]),
-            xmpp_certificate=(Path(document["certificate"]), Path(document["key"])),
-            processes={name: Path(file) for name, file in document["processes"].items()},
+            domain=f"hub-{letter}.example",
+            http=f"https://localhost:{base + 80}",
+            c2s=("127.0.0.1", base + 22),
+            s2s=("127.0.0.1", base + 69),
+            ca=self._directory / "mesh-ca.pem",
+            xmpp_certificate=(directory / "certs/xmpp.pem", directory / "certs/xmpp.key"),
+            processes={
+                "hub": directory / "hub.pid",
+                "worker": directory / "worker.pid",
+                "xmpp": directory / "prosody/prosody.pid",
+            },
         )
 
-    async def _aiox(self, *arguments: str, patience: float) -> str:
-        """Runs the program to its end; returns its standard output."""
+    async def _aiox(self, command: str, patience: float) -> str:
+        """Runs a command of the program on this mesh to its end; returns its standard output."""
         program = os.environ.get("AIOX_BIN")
         if not program:
             raise RuntimeError("AIOX_BIN must name the aiox program")
-        environment = os.environ | {"AIOX_HOME": str(self._directory), "OLLAMA_BASE_URL": self.model.url} | ROOMY
+        # A provider beside the built-in one. OLLAMA_BASE_URL would also make it the default one.
+        environment = os.environ | {"AIOX__WORKER__PROVIDERS__OLLAMA__BASE_URL": self.model.url}
         process = await asyncio.create_subprocess_exec(
-            program, *arguments, env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+            program, command, "--dir", str(self._directory), "--base-port", str(self._base_port),
+            cwd=self.scratch, env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         )
         async with asyncio.timeout(patience):
             output, problems = await process.communicate()
         if process.returncode != 0:
-            raise RuntimeError(f"aiox {' '.join(arguments)} ended with {process.returncode}\n{problems.decode()}\n{self.last_log_lines()}")
+            raise RuntimeError(
+                f"aiox {command} ended with {process.returncode}\n{output.decode()}\n{problems.decode()}\n{self.last_log_lines()}"
+            )
         return output.decode()
 
     def foreign_authority(self) -> Path:
@@ -165,6 +172,20 @@ class Mesh:
             lines = path.read_text(errors="replace").splitlines()[-15:]
             parts.append("\n".join([f"--- {path.relative_to(self._directory)}", *lines]))
         return "\n".join(parts)
+
+
+def _free_base_port() -> int:
+    for base in BASE_PORTS:
+        with contextlib.ExitStack() as stack:
+            try:
+                for port in range(base, base + PORTS):
+                    probe = stack.enter_context(socket.socket())
+                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                    probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return base
+    raise RuntimeError("no free range of ports")
 
 
 def _runs(pid: int) -> bool:
