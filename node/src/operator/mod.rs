@@ -3,9 +3,15 @@
 #![cfg_attr(test, expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test"))]
 
 pub mod accounts;
+mod demo;
 pub mod dns;
+pub mod doctor;
 pub mod ejabberd;
 pub mod process;
 pub mod prosody;
 mod ports;
 mod service_user;
+pub mod site;
+pub mod status;
+pub mod up;
+pub mod verify;

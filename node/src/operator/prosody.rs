@@ -179,12 +179,14 @@ impl Prosody {
         ]
     }
 
-    fn pid_file(&self) -> PathBuf {
+    /// Its pid file.
+    pub fn pid_file(&self) -> PathBuf {
         self.dir.join("prosody.pid")
     }
 }
 
-const INSTALL: &str =
+/// How to install it.
+pub const INSTALL: &str =
     "apt-get install --no-install-recommends prosody prosody-modules lua-unbound lua-dbi-sqlite3";
 
 // libunbound asks one server and nothing else. It refuses loopback servers unless told otherwise.
@@ -208,6 +210,11 @@ fn lua_string(text: &str) -> String {
         })
         .collect();
     format!("\"{escaped}\"")
+}
+
+/// Whether the program is on this machine.
+pub fn installed() -> bool {
+    find_program("prosody").is_some()
 }
 
 /// The program of this name on the search path or in a system directory that it may lack.

@@ -1,0 +1,313 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::operator::site;
+
+/// A hub for AI agents: federated, reachable by XMPP and REST.
+#[derive(Debug, Parser)]
+#[command(name = "aiox", version, propagate_version = true, arg_required_else_help = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Start two federated hubs on this machine and show a conversation across them
+    ///
+    /// Makes keys, starts two hubs (each with a worker and, where Prosody is installed, an XMPP server), makes them peers, seeds
+    /// accounts and agents, and sends a message from a user of hub A to an agent of hub B by REST and by XMPP. Running it again
+    /// changes nothing that is there.
+    #[command(after_help = "Examples:\n  aiox up                 two hubs, and what to try next\n  aiox up --verify        the same without a terminal: asserts everything, stops everything, exit code says it\n  OPENAI_API_KEY=… aiox up   agents answer through OpenAI instead of the echo provider")]
+    Up(Up),
+    /// Stop what `aiox up` started; data stays
+    #[command(after_help = "Example:\n  aiox down")]
+    Down(Place),
+    /// Show what of the local mesh runs, and where
+    #[command(after_help = "Example:\n  aiox status")]
+    Status(Place),
+    /// Show the last lines of a part's log
+    #[command(after_help = "Examples:\n  aiox logs hub-a hub\n  aiox logs hub-b worker --lines 200\n  aiox logs hub-a xmpp --follow")]
+    Logs(Logs),
+    /// Look for what is wrong with the local mesh, and say what to do about it
+    #[command(after_help = "Example:\n  aiox doctor")]
+    Doctor(Place),
+    /// Run one hub in the foreground
+    #[command(after_help = "Examples:\n  aiox serve                       the embedded engine, no configuration needed\n  aiox serve --config aiox.toml\n  AIOX__HTTP__PORT=9000 aiox serve")]
+    Serve(Configured),
+    /// Run one worker in the foreground
+    #[command(after_help = "Examples:\n  aiox worker                      beside `aiox serve`, sharing its data directory\n  OPENAI_API_KEY=… aiox worker --config aiox.toml")]
+    Worker(Configured),
+    /// Bring the database up to date and exit
+    Migrate(Configured),
+    /// Make and look at keys and certificates
+    #[command(subcommand)]
+    Certs(Certs),
+    /// See and change the peer hubs of a hub
+    #[command(subcommand)]
+    Peer(Peer),
+    /// Make accounts at the machine of a hub
+    #[command(subcommand)]
+    User(User),
+    /// Talk to an agent
+    #[command(after_help = "Examples:\n  aiox chat assistant \"Hello\"\n  aiox chat assistant@agents.hub-b.example \"Hello over there\"\n  aiox chat --hub hub-b --stream assistant \"Tell me more\"")]
+    Chat(Chat),
+    /// See agents that you can use, on this hub and on its peers
+    Agents(Remote),
+    /// See your latest runs, or cancel one
+    #[command(subcommand)]
+    Run(RunCommand),
+    /// Tell XMPP servers on this machine where each other's listeners are (started by `aiox up`)
+    #[command(hide = true)]
+    DevDns(DevDns),
+}
+
+/// A local mesh.
+#[derive(Debug, Clone, Args)]
+pub struct Place {
+    /// Directory of the mesh
+    #[arg(long, default_value = ".aiox", env = "AIOX_HOME")]
+    pub dir: PathBuf,
+    /// First port of the mesh; about 300 from there are used
+    #[arg(long, default_value_t = site::BASE_PORT, env = "AIOX_BASE_PORT")]
+    pub base_port: u16,
+}
+
+/// `aiox up`.
+#[derive(Debug, Args)]
+pub struct Up {
+    /// Where.
+    #[command(flatten)]
+    pub place: Place,
+    /// Run the whole demonstration without a terminal, assert it, stop everything
+    #[arg(long)]
+    pub verify: bool,
+    /// Leave the XMPP servers out
+    #[arg(long)]
+    pub no_xmpp: bool,
+    /// Print where everything is as JSON on standard output; everything else goes to standard error
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `aiox logs`.
+#[derive(Debug, Args)]
+pub struct Logs {
+    /// `hub-a` or `hub-b`
+    pub hub: String,
+    /// `hub`, `worker` or `xmpp`
+    #[arg(default_value = "hub")]
+    pub part: String,
+    /// How many lines
+    #[arg(long, default_value_t = 50)]
+    pub lines: usize,
+    /// Go on showing what comes
+    #[arg(long, short)]
+    pub follow: bool,
+    /// Where.
+    #[command(flatten)]
+    pub place: Place,
+}
+
+/// A process that reads settings.
+#[derive(Debug, Clone, Args)]
+pub struct Configured {
+    /// TOML file with settings; the environment (`AIOX__SECTION__KEY`) wins over it
+    #[arg(long, short, env = "AIOX_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// One setting, for instance `http.port=9000`; wins over everything
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+}
+
+/// `aiox certs`.
+#[derive(Debug, Subcommand)]
+pub enum Certs {
+    /// Make every key and certificate of a hub, with an authority of its own
+    #[command(after_help = "Example:\n  aiox certs create --dir data/certs --domain hub-a.example --host hub.hub-a.example")]
+    Create {
+        /// Directory to write to
+        #[arg(long)]
+        dir: PathBuf,
+        /// The hub's domain
+        #[arg(long)]
+        domain: String,
+        /// Name of the node inside its domain
+        #[arg(long, default_value = "main")]
+        node: String,
+        /// Further DNS names and addresses of its listeners
+        #[arg(long = "host")]
+        hosts: Vec<String>,
+        /// Replace what is there
+        #[arg(long)]
+        force: bool,
+    },
+    /// Show names, purposes, lifetime and fingerprint of certificates
+    Show {
+        /// PEM files
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
+}
+
+/// How to reach a hub as a client.
+#[derive(Debug, Clone, Args)]
+pub struct Remote {
+    /// Hub of the local mesh whose credentials are used
+    #[arg(long, default_value = "hub-a")]
+    pub hub: String,
+    /// Another hub: its base URL (with --key)
+    #[arg(long, env = "AIOX_URL")]
+    pub url: Option<String>,
+    /// API key or access token for it
+    #[arg(long, env = "AIOX_KEY", hide_env_values = true)]
+    pub key: Option<String>,
+    /// PEM authority of its certificate
+    #[arg(long, env = "AIOX_CA")]
+    pub ca: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Where.
+    #[command(flatten)]
+    pub place: Place,
+}
+
+/// `aiox peer`.
+#[derive(Debug, Subcommand)]
+pub enum Peer {
+    /// Print this hub's own fingerprint, for the operator of the other hub
+    Fingerprint(Remote),
+    /// Fetch another hub's trust document; with --fingerprint accept it at once
+    #[command(after_help = "Example:\n  aiox peer add hub-b.example https://hub.hub-b.example --fingerprint 3f2a…")]
+    Add {
+        /// The other hub's domain
+        domain: String,
+        /// Base URL where its trust document is
+        url: String,
+        /// The fingerprint that its operator told you by another way
+        #[arg(long)]
+        fingerprint: Option<String>,
+        /// The own hub.
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Accept a proposed peer by the fingerprint that its operator told you by another way
+    Confirm {
+        /// The other hub's domain
+        domain: String,
+        /// Its fingerprint
+        fingerprint: String,
+        /// The own hub.
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// List peers with their state and what waits for them
+    List(Remote),
+    /// Show one peer
+    Show {
+        /// The other hub's domain
+        domain: String,
+        /// The own hub.
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Stop all traffic with a peer at once; what waits for it stays
+    Suspend {
+        /// The other hub's domain
+        domain: String,
+        /// The own hub.
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Go on with a suspended peer
+    Resume {
+        /// The other hub's domain
+        domain: String,
+        /// The own hub.
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Forget a peer
+    Remove {
+        /// The other hub's domain
+        domain: String,
+        /// The own hub.
+        #[command(flatten)]
+        remote: Remote,
+    },
+}
+
+/// `aiox user`.
+#[derive(Debug, Subcommand)]
+pub enum User {
+    /// Make an account directly in the hub's database, whatever the sign-up policy
+    #[command(after_help = "Example (the password is read from standard input):\n  aiox user add --config aiox.toml --email operator@hub-a.example --role platform_admin operator < password.txt")]
+    Add {
+        /// Name on XMPP and REST
+        username: String,
+        /// E-mail address
+        #[arg(long)]
+        email: String,
+        /// `platform_admin`, `tenant_admin`, `manager`, `operator`, `viewer`, `user` or `service`
+        #[arg(long, default_value = "user")]
+        role: String,
+        /// The hub's settings.
+        #[command(flatten)]
+        configured: Configured,
+    },
+}
+
+/// `aiox chat`.
+#[derive(Debug, Args)]
+pub struct Chat {
+    /// Handle, id or address of the agent, on this hub or on a peer
+    pub agent: String,
+    /// What to say
+    pub message: String,
+    /// Print the answer as it comes
+    #[arg(long)]
+    pub stream: bool,
+    /// The hub.
+    #[command(flatten)]
+    pub remote: Remote,
+}
+
+/// `aiox run`.
+#[derive(Debug, Subcommand)]
+pub enum RunCommand {
+    /// Your latest runs
+    List(Remote),
+    /// One run
+    Show {
+        /// Its id
+        id: String,
+        /// The hub.
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Cancel a run
+    Cancel {
+        /// Its id
+        id: String,
+        /// The hub.
+        #[command(flatten)]
+        remote: Remote,
+    },
+}
+
+/// `aiox dev-dns`.
+#[derive(Debug, Args)]
+pub struct DevDns {
+    /// Loopback address to answer on
+    #[arg(long)]
+    pub listen: std::net::SocketAddr,
+    /// `domain=address:port` of an XMPP server
+    #[arg(long = "server", required = true)]
+    pub servers: Vec<String>,
+}

@@ -1,0 +1,252 @@
+//! The composition root: settings to adapters to use cases to doors, and the tasks that keep them going.
+
+use std::{sync::Arc, time::Duration};
+
+use aiox_app::{
+    Accounts, AccountsOptions, Agents, Contacts, Directory, Dispatch, DispatchOptions, Federated, HubNames, PeerBook, Replies, Runs,
+    RunsOptions, SignUp, Vault, dispatch::Watch,
+};
+use aiox_bus::{MemoryEvents, MemoryQueue};
+use aiox_cache::{MemoryLimiter, MemoryReplayGuard};
+use aiox_config::{Engine, Settings};
+use aiox_core::{
+    ports::{Clock, Events, Ids, RateLimiter, WorkQueue},
+    quota::Limits,
+    run::Weights,
+};
+use aiox_crypto::{
+    system::{SystemClock, SystemIds},
+    tokens::Tokens,
+};
+use aiox_federation::service::{Federation, FederationOptions, Outward};
+use aiox_model::TenantId;
+use aiox_store::{Journal, Store, StoreOptions, tenants};
+use anyhow::{Context as _, Result};
+use tokio_util::sync::CancellationToken;
+
+use crate::{identity, no_peers::NoPeers, secrets::Secrets, supervise::Supervisor};
+
+/// The tenant of accounts that register at the hub.
+const DEFAULT_TENANT: &str = "default";
+/// Providers that every build of the worker knows.
+const KNOWN_PROVIDERS: [&str; 4] = ["openai", "anthropic", "ollama", "echo"];
+
+/// A hub, built and not yet listening.
+pub struct Hub {
+    /// What it was built from.
+    pub settings: Settings,
+    /// Names that follow from its domain.
+    pub names: HubNames,
+    /// The database.
+    pub store: Store,
+    /// Counters of group commit.
+    pub journal: Journal,
+    /// Accounts.
+    pub accounts: Accounts,
+    /// Agents.
+    pub agents: Agents,
+    /// Runs.
+    pub runs: Runs,
+    /// Runs to workers.
+    pub dispatch: Dispatch,
+    /// Replies for XMPP.
+    pub replies: Replies,
+    /// Presence subscriptions.
+    pub contacts: Contacts,
+    /// Runs between hubs.
+    pub federated: Federated,
+    /// Peers.
+    pub book: PeerBook,
+    /// Limits of the doors.
+    pub limiter: Arc<dyn RateLimiter>,
+    /// Federation, when it is on.
+    pub federation: Option<Arc<Federation>>,
+    /// The workers' key.
+    pub worker_key: secrecy::SecretString,
+    clock: Arc<dyn Clock>,
+    watch: Option<Watch>,
+}
+
+impl Hub {
+    /// Opens the database and builds everything on it. The journal runs under `tasks`, because building already writes.
+    ///
+    /// # Errors
+    /// When the database, a secret or a certificate is missing or unusable; the text names it.
+    pub async fn build(settings: Settings, tasks: &Supervisor) -> Result<Self> {
+        let secrets = Secrets::load(&settings)?;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let ids: Arc<dyn Ids> = Arc::new(SystemIds);
+        let names = HubNames::new(&settings.hub.domain);
+        if let Some(name) = &settings.xmpp.component_name
+            && *name != names.agents_domain()
+        {
+            anyhow::bail!("xmpp.component_name is {name}, but the agents of {} live at {}; the two must not differ", names.domain(), names.agents_domain());
+        }
+        let store = open_store(&settings).await?;
+        let (journal, work) = Journal::new(store.clone());
+        tasks.once(work);
+
+        let mut tx = store.begin().await.context("cannot write to the database")?;
+        let tenant = tenants::ensure(&mut tx, ids.uuid(), DEFAULT_TENANT, clock.now()).await?;
+        tx.commit().await?;
+
+        let governance = &settings.governance;
+        let limits = Limits { tokens_day: governance.tokens_day, tokens_minute: governance.tokens_minute, requests_day: governance.requests_day };
+        let remote_limits = Limits {
+            tokens_day: governance.remote_tokens_day,
+            tokens_minute: governance.remote_tokens_minute,
+            requests_day: governance.remote_requests_day,
+        };
+        let default_provider = settings.llm.default_provider.to_lowercase();
+        let queue: Arc<dyn WorkQueue> = Arc::new(MemoryQueue::default());
+        let events: Arc<dyn Events> = Arc::new(MemoryEvents::default());
+        let limiter: Arc<dyn RateLimiter> = Arc::new(MemoryLimiter::default());
+
+        let vault = Vault::new(store.clone(), secrets.master, clock.clone(), ids.clone());
+        let tokens = Tokens::new(names.domain(), &secrets.access, &secrets.refresh, settings.auth.access_seconds, settings.auth.refresh_seconds)?;
+        let accounts_options = AccountsOptions {
+            sign_up: match settings.auth.sign_up {
+                aiox_config::SignUp::Open => SignUp::Open,
+                aiox_config::SignUp::Invite => SignUp::Invite,
+                aiox_config::SignUp::Closed => SignUp::Closed,
+            },
+            limits,
+            remote_limits,
+            default_tenant: TenantId(tenant),
+        };
+        let accounts = Accounts::new(store.clone(), vault.clone(), tokens, names.clone(), clock.clone(), ids.clone(), accounts_options);
+        let directory = Directory::new(store.clone(), names.clone());
+        let agents = Agents::new(store.clone(), vault.clone(), directory.clone(), clock.clone(), ids.clone(), default_provider.clone());
+        let replies = Replies::new(store.clone(), journal.clone());
+        let contacts = Contacts::new(store.clone(), clock.clone());
+        let book = PeerBook::new(store.clone(), tenant, clock.clone(), ids.clone());
+
+        let outward = match settings.federation.enabled {
+            true => Some(Outward::new(identity::local_node(&settings)?, clock.clone(), ids.clone())),
+            false => None,
+        };
+        let wire = outward.as_ref().map_or_else(|| Arc::new(NoPeers) as _, Outward::wire);
+        let federated = Federated::new(store.clone(), journal.clone(), events.clone(), clock.clone(), ids.clone(), replies.clone(), wire);
+        let known = KNOWN_PROVIDERS.iter().map(|name| (*name).to_owned()).chain(settings.llm.providers.iter().map(|name| name.to_lowercase()));
+        let options = RunsOptions {
+            default_provider: default_provider.clone(),
+            known_providers: known.chain([default_provider.clone()]).collect(),
+            max_timeout_ms: governance.task_timeout_ms,
+            weights: Weights::default(),
+        };
+        let runs = Runs::new(
+            store.clone(),
+            journal.clone(),
+            directory.clone(),
+            queue.clone(),
+            events.clone(),
+            clock.clone(),
+            ids.clone(),
+            replies.clone(),
+            federated.clone(),
+            options,
+        );
+        let (dispatch, watch) = Dispatch::new(
+            store.clone(),
+            journal.clone(),
+            queue,
+            events,
+            clock.clone(),
+            ids.clone(),
+            vault,
+            replies.clone(),
+            names.clone(),
+            DispatchOptions { default_provider, weights: Weights::default() },
+        );
+        let federation = match outward {
+            Some(outward) => {
+                let durable = aiox_federation::durable::Durable::new(
+                    runs.clone(),
+                    agents.clone(),
+                    directory,
+                    federated.clone(),
+                    book.clone(),
+                    clock.clone(),
+                    remote_limits,
+                );
+                let guard = Arc::new(MemoryReplayGuard::new(clock.clone()));
+                let options: FederationOptions = identity::federation_options(&settings)?;
+                let federation = Federation::start(outward, durable, guard, limiter.clone(), options).await.context("federation cannot start")?;
+                Some(Arc::new(federation))
+            }
+            None => None,
+        };
+        Ok(Self {
+            settings,
+            names,
+            store,
+            journal,
+            accounts,
+            agents,
+            runs,
+            dispatch,
+            replies,
+            contacts,
+            federated,
+            book,
+            limiter,
+            federation,
+            worker_key: secrets.worker_key,
+            clock,
+            watch: Some(watch),
+        })
+    }
+
+    /// Starts what works beside the doors: time limits, lost leases, unfinished runs, retention.
+    ///
+    /// # Errors
+    /// When unfinished runs cannot be read.
+    pub async fn start_work(&mut self, tasks: &Supervisor, stop: &CancellationToken) -> Result<()> {
+        let found = self.dispatch.recover().await.context("unfinished runs cannot be read")?;
+        if found > 0 {
+            tracing::info!(runs = found, "unfinished runs wait again");
+        }
+        if let Some(watch) = self.watch.take() {
+            tasks.once(watch.run(stop.clone()));
+        }
+        let (agents, clock, days) = (self.agents.clone(), self.clock.clone(), i64::from(self.settings.hub.retention_days));
+        tasks.run("retention", move |stop| {
+            let (agents, clock) = (agents.clone(), clock.clone());
+            async move {
+                let mut hourly = tokio::time::interval(Duration::from_secs(3600));
+                loop {
+                    tokio::select! {
+                        () = stop.cancelled() => return Ok(()),
+                        _ = hourly.tick() => {}
+                    }
+                    let purged = agents.purge(clock.now().plus_seconds(-days * 86_400)).await?;
+                    if purged > 0 {
+                        tracing::info!(agents = purged, "deleted agents were emptied after their retention");
+                    }
+                }
+            }
+        });
+        Ok(())
+    }
+}
+
+async fn open_store(settings: &Settings) -> Result<Store> {
+    let options = match settings.database.engine {
+        Engine::Sqlite => {
+            let directory = &settings.hub.data_dir;
+            std::fs::create_dir_all(directory).with_context(|| format!("cannot make the data directory {}", directory.display()))?;
+            StoreOptions::Sqlite(directory.join("aiox.sqlite"))
+        }
+        Engine::Postgres => StoreOptions::Postgres { url: settings.database.postgres_url()?, connections: settings.database.connections },
+    };
+    Store::open(options).await.map_err(|error| anyhow::anyhow!(error.chain())).context("the database cannot be opened")
+}
+
+/// Brings the database up to date.
+///
+/// # Errors
+/// When it cannot be opened.
+pub async fn migrate(settings: &Settings) -> Result<()> {
+    open_store(settings).await?.close().await;
+    Ok(())
+}

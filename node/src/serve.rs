@@ -1,0 +1,166 @@
+//! `aiox serve`: a hub with all its doors, until it is told to stop.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use aiox_config::Settings;
+use aiox_grpc::{ApiKeys, CertificateOrKey, Certificates, WorkerAuth};
+use aiox_xmpp::{UseCases, XmppDoor, XmppOptions};
+use anyhow::{Context as _, Result};
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::{net::TcpListener, sync::watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::{doors, health::Health, hub::Hub, listen, operator::accounts::XmppAccounts, supervise::Supervisor};
+
+/// From the signal to the end.
+const SHUTDOWN: Duration = Duration::from_secs(9);
+
+/// Runs a hub until `stop`.
+///
+/// # Errors
+/// When it cannot start; the text names what is missing or taken.
+pub async fn run(settings: Settings, metrics: PrometheusHandle, stop: CancellationToken) -> Result<()> {
+    let began = std::time::Instant::now();
+    let tasks = Supervisor::new(stop.clone());
+    let mut hub = Hub::build(settings, &tasks).await?;
+    // Every listener is bound before anything is announced, so that a taken port stops the start.
+    let http = bind("http", &hub.settings.http.host, hub.settings.http.port).await?;
+    let grpc = bind("grpc", &hub.settings.grpc.host, hub.settings.grpc.port).await?;
+    let peers = match &hub.federation {
+        Some(_) => Some(bind("federation", &hub.settings.federation.host, hub.settings.federation.port).await?),
+        None => None,
+    };
+    hub.start_work(&tasks, &stop).await?;
+
+    let xmpp = start_xmpp(&hub, &tasks)?;
+    start_workers_door(&hub, grpc, &tasks)?;
+    if let (Some(federation), Some(listener)) = (hub.federation.clone(), peers) {
+        let (served, sent) = (federation.clone(), federation);
+        let until = stop.clone();
+        tasks.once(async move {
+            if let Err(error) = served.listen(listener, until).await {
+                tracing::error!(%error, "the peer listener ended");
+            }
+        });
+        tasks.run("federation", move |stop| {
+            let sent = sent.clone();
+            async move {
+                sent.send(stop).await;
+                Ok(())
+            }
+        });
+    }
+    let health = Arc::new(Health::new(&hub, xmpp, tasks.clone()));
+    let router = doors::router(&hub, health, metrics.clone())?;
+    let tls = match (&hub.settings.http.tls_cert, &hub.settings.http.tls_key) {
+        (Some(certificate), Some(key)) => Some(listen::tls(certificate, key)?),
+        _ => None,
+    };
+    let until = stop.clone();
+    tasks.once(async move {
+        if let Err(error) = listen::serve(http, tls, router, until).await {
+            tracing::error!(error = format!("{error:#}"), "the HTTP listener ended");
+        }
+    });
+    // The recorder keeps its samples until it is told that time has passed.
+    tasks.run("metrics", move |stop| {
+        let metrics = metrics.clone();
+        async move {
+            let mut tick = tokio::time::interval(Duration::from_secs(5));
+            loop {
+                tokio::select! {
+                    () = stop.cancelled() => return Ok(()),
+                    _ = tick.tick() => metrics.run_upkeep(),
+                }
+            }
+        }
+    });
+    tracing::info!(
+        domain = hub.names.domain(),
+        http = format!("{}:{}", hub.settings.http.host, hub.settings.http.port),
+        grpc = format!("{}:{}", hub.settings.grpc.host, hub.settings.grpc.port),
+        ready_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
+        "hub is up"
+    );
+
+    stop.cancelled().await;
+    tracing::info!("hub stops");
+    let store = hub.store.clone();
+    hub.dispatch.close_all();
+    drop(hub);
+    if !tasks.finish(SHUTDOWN).await {
+        tracing::warn!("some tasks did not end in time; what they held is durable and goes on at the next start");
+    }
+    let _ = tokio::time::timeout(Duration::from_secs(1), store.close()).await;
+    tracing::info!("hub has stopped");
+    Ok(())
+}
+
+async fn bind(name: &str, host: &str, port: u16) -> Result<TcpListener> {
+    TcpListener::bind((host, port)).await.with_context(|| format!("{name}.port: cannot listen on {host}:{port}; is another hub running there?"))
+}
+
+fn start_xmpp(hub: &Hub, tasks: &Supervisor) -> Result<Option<watch::Receiver<aiox_xmpp::LinkState>>> {
+    let own = &hub.settings.xmpp;
+    if !own.enabled {
+        tracing::info!("the XMPP door is off: no XMPP server is configured (xmpp.enabled)");
+        return Ok(None);
+    }
+    let secret = own.secret()?.context("xmpp.secret is required when xmpp.enabled is true")?;
+    let address = format!("{}:{}", own.component_host, own.component_port);
+    let options = XmppOptions::new(hub.names.domain(), &address, secret.to_secrecy());
+    let cases = UseCases {
+        accounts: hub.accounts.clone(),
+        agents: hub.agents.clone(),
+        runs: hub.runs.clone(),
+        replies: hub.replies.clone(),
+        contacts: hub.contacts.clone(),
+    };
+    let door = XmppDoor::new(options, cases).context("the XMPP door cannot open")?;
+    let state = door.state();
+    tasks.stoppable(|stop| door.run(stop));
+    if let Some(address) = &own.accounts_address {
+        let address: SocketAddr = address.parse().context("xmpp.accounts_address must be address:port")?;
+        let token = own.accounts_token()?.context("xmpp.accounts_token is required with xmpp.accounts_address")?;
+        let server = XmppAccounts::new(address, token.to_secrecy())?;
+        let accounts = hub.accounts.clone();
+        tasks.run("xmpp accounts", move |stop| {
+            let (server, accounts) = (server.clone(), accounts.clone());
+            async move {
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    () = server.follow(&accounts) => {}
+                }
+                Ok(())
+            }
+        });
+    }
+    Ok(Some(state))
+}
+
+fn start_workers_door(hub: &Hub, listener: TcpListener, tasks: &Supervisor) -> Result<()> {
+    let own = &hub.settings.grpc;
+    let keys = |hub: &Hub| ApiKeys::new(Some(&hub.worker_key), &std::collections::BTreeMap::new()).context("grpc.worker_key");
+    let tls = match (&own.tls_cert, &own.tls_key) {
+        (Some(certificate), Some(key)) => {
+            let chain = aiox_certs::read_public("grpc.tls_cert", certificate)?;
+            let key = aiox_certs::read_private("grpc.tls_key", key)?;
+            let ca = own.worker_ca.as_ref().map(|file| aiox_certs::read_public("grpc.worker_ca", file)).transpose()?;
+            let config = aiox_grpc::server_config(&chain, &key, ca.as_deref(), false).context("grpc.tls_cert")?;
+            Some(watch::channel(Arc::new(config)).1)
+        }
+        _ => None,
+    };
+    let auth: Arc<dyn WorkerAuth> = match &own.worker_ca {
+        // A certificate names the worker; the key is wanted beside it.
+        Some(_) => Arc::new(CertificateOrKey { certificate: Certificates { and: Some(Arc::new(keys(hub)?)) }, key: keys(hub)? }),
+        None => Arc::new(keys(hub)?),
+    };
+    let dispatch = hub.dispatch.clone();
+    tasks.stoppable(|stop| async move {
+        if let Err(error) = aiox_grpc::serve(listener, tls, auth, dispatch, aiox_grpc::Options::default(), stop).await {
+            tracing::error!(%error, "the workers' door ended");
+        }
+    });
+    Ok(())
+}
