@@ -72,12 +72,16 @@ impl Delivery {
                     failures = 0;
                     continue;
                 }
-                Ok(Step::Idle(wait)) => {
+                Ok(Step::Idle { wait, postponed }) => {
                     failures = 0;
+                    heard.mark_unchanged();
                     tokio::select! {
                         () = stop.cancelled() => return,
                         () = self.outbox.added(domain) => {}
-                        Ok(()) = heard.changed() => self.flush(domain).await,
+                        Ok(()) = heard.changed(), if postponed => {
+                            sleep(backoff::floor()).await;
+                            self.flush(domain).await;
+                        }
                         () = sleep(wait) => {}
                     }
                     continue;
@@ -123,7 +127,7 @@ impl Delivery {
         if due.is_empty() {
             let next = self.outbox.next_due(domain).await?;
             let wait = next.map_or(LOOK_AGAIN, |at| Duration::from_millis(at.millis_since(now).max(10)).min(LOOK_AGAIN));
-            return Ok(Step::Idle(wait));
+            return Ok(Step::Idle { wait, postponed: next.is_some() });
         }
         let mut live = Vec::with_capacity(due.len());
         for item in due {
@@ -146,7 +150,7 @@ impl Delivery {
         for (item, verdict) in batch.iter().zip(verdicts) {
             progress |= self.apply(&peer, item, verdict).await?;
         }
-        Ok(if progress { Step::More } else { Step::Idle(backoff::floor()) })
+        Ok(if progress { Step::More } else { Step::Idle { wait: backoff::floor(), postponed: false } })
     }
 
     async fn send(&self, domain: &str, batch: &[Outgoing]) -> Result<Vec<EnvelopeVerdict>, Failure> {
@@ -233,8 +237,8 @@ fn size(item: &Outgoing) -> usize {
 enum Step {
     /// Something was done; there may be more.
     More,
-    /// Nothing is due for this long.
-    Idle(Duration),
+    /// Nothing is due for this long. `postponed`: something waits for its time.
+    Idle { wait: Duration, postponed: bool },
 }
 
 #[derive(Debug, thiserror::Error)]

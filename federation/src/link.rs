@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex as SyncMutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use aiox_core::ports::{Clock, Ids};
@@ -78,13 +78,21 @@ struct Connection {
     sender: http2::SendRequest<Full<Bytes>>,
 }
 
+/// The place of a peer's connection.
+#[derive(Default)]
+struct Slot {
+    connection: Option<Connection>,
+    /// When opening it last failed: whoever waited meanwhile shares that failure instead of trying one after the other.
+    failed_at: Option<Instant>,
+}
+
 /// The links to all peers.
 pub struct Links {
     local: Arc<LocalNode>,
     roster: Arc<Roster>,
     clock: Arc<dyn Clock>,
     ids: Arc<dyn Ids>,
-    open: SyncMutex<HashMap<String, Arc<Mutex<Option<Connection>>>>>,
+    open: SyncMutex<HashMap<String, Arc<Mutex<Slot>>>>,
 }
 
 impl Links {
@@ -144,16 +152,22 @@ impl Links {
             let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(open.entry(peer.record.domain.clone()).or_default())
         };
+        let asked_at = Instant::now();
         // Held while connecting, so that many callers open one connection.
         let mut slot = slot.lock().await;
         let usable = |c: &Connection| !c.sender.is_closed() && c.node == target.id && c.endpoint == target.endpoint;
-        if let Some(connection) = slot.as_ref().filter(|connection| usable(connection)) {
+        if let Some(connection) = slot.connection.as_ref().filter(|connection| usable(connection)) {
             return Ok((connection.sender.clone(), connection.node.clone(), connection.thumbprint.clone()));
         }
-        *slot = None;
-        let opened = timeout(CONNECT, self.open(&target.id, &target.endpoint)).await.map_err(|_| LinkError::TimedOut)??;
+        slot.connection = None;
+        if slot.failed_at.is_some_and(|at| at >= asked_at) {
+            return Err(unreachable("an attempt made meanwhile failed"));
+        }
+        let opened = timeout(CONNECT, self.open(&target.id, &target.endpoint)).await.map_err(|_| LinkError::TimedOut).flatten();
+        slot.failed_at = opened.is_err().then(Instant::now);
+        let opened = opened?;
         let parts = (opened.sender.clone(), opened.node.clone(), opened.thumbprint.clone());
-        *slot = Some(opened);
+        slot.connection = Some(opened);
         Ok(parts)
     }
 

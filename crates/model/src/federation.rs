@@ -511,7 +511,7 @@ pub struct PeerQuotas {
 
 impl Default for PeerQuotas {
     fn default() -> Self {
-        Self { requests_per_second: 200, open_streams: 256, max_envelope_bytes: 256 * 1024, max_hop: 8 }
+        Self { requests_per_second: 1000, open_streams: 256, max_envelope_bytes: 256 * 1024, max_hop: 8 }
     }
 }
 
