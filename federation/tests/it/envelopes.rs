@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
+use aiox_federation::{envelope, roster::Peer};
 use aiox_model::{
     Ts,
     federation::{NodeId, PathEntry, envelope_type},
@@ -217,7 +218,7 @@ async fn every_member_of_an_envelope_is_covered_by_its_proof() {
     header.trace = Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned());
     header.deadline = Some(header.expires);
     let envelope = a.sealed(header, payload);
-    let prove = |document: Value| aiox_federation::envelope::prove(document, &a.node, &peer);
+    let prove = |document: Value| envelope::prove(document, &a.node, &peer);
     assert!(prove(envelope.clone()).is_ok());
     let mut all = Vec::new();
     places(&envelope, &mut Vec::new(), &mut all);
@@ -237,5 +238,21 @@ async fn every_member_of_an_envelope_is_covered_by_its_proof() {
         let parent = removed.pointer_mut(&pointer[..pointer.rfind('/').unwrap()]).unwrap();
         parent.as_object_mut().unwrap().remove(path.last().unwrap());
         assert!(prove(removed).is_err(), "{pointer} was removed");
+    }
+}
+
+#[tokio::test]
+async fn the_published_vectors_hold() {
+    let vectors: Value = serde_json::from_str(include_str!("../../../spec/vectors/envelope.json")).unwrap();
+    let mut record = Hub::prepare("hub-a.example").await.record();
+    record.document["envelope_keys"] = json!([vectors["envelope_key"]]);
+    let peer = Peer::new(record).unwrap();
+    let sender: NodeId = vectors["sender"].as_str().unwrap().parse().unwrap();
+    for case in vectors["cases"].as_array().unwrap() {
+        let proven = envelope::prove(case["envelope"].clone(), &sender, &peer);
+        match proven {
+            Ok(proven) => assert_eq!((json!(proven.digest), &proven.document), (case["digest"].clone(), &case["envelope"]), "{}", case["name"]),
+            Err(error) => assert_eq!(json!(error.code()), case["code"], "{}", case["name"]),
+        }
     }
 }
