@@ -78,10 +78,7 @@ impl ApiKeys {
     ///
     /// # Errors
     /// [`WeakKey`].
-    pub fn new(
-        shared: Option<&SecretString>,
-        own: &BTreeMap<String, SecretString>,
-    ) -> Result<Self, WeakKey> {
+    pub fn new(shared: Option<&SecretString>, own: &BTreeMap<String, SecretString>) -> Result<Self, WeakKey> {
         let digest = |key: &SecretString| {
             let key = key.expose_secret();
             if key.chars().count() < MIN_KEY_CHARS {
@@ -91,10 +88,7 @@ impl ApiKeys {
         };
         Ok(Self {
             shared: shared.map(digest).transpose()?,
-            own: own
-                .iter()
-                .map(|(worker, key)| Ok((worker.clone(), digest(key)?)))
-                .collect::<Result<_, WeakKey>>()?,
+            own: own.iter().map(|(worker, key)| Ok((worker.clone(), digest(key)?))).collect::<Result<_, WeakKey>>()?,
         })
     }
 }
@@ -104,17 +98,13 @@ impl WorkerAuth for ApiKeys {
         if presented.metadata.is_empty() {
             return Err(Status::unauthenticated("missing metadata"));
         }
-        let key = presented
-            .api_key()
-            .ok_or_else(|| Status::unauthenticated("missing api key"))?;
+        let key = presented.api_key().ok_or_else(|| Status::unauthenticated("missing api key"))?;
         // Digests have one length and every key is looked at: the time tells nothing.
         let key = sha256(key.as_bytes());
         let mut found = None;
         for (worker, own) in &self.own {
             if equal(&key, own) {
-                found = Some(WorkerIdentity {
-                    worker_id: Some(worker.clone()),
-                });
+                found = Some(WorkerIdentity { worker_id: Some(worker.clone()) });
             }
         }
         if self.shared.is_some_and(|shared| equal(&key, &shared)) {
@@ -133,35 +123,24 @@ pub struct Certificates {
 
 impl WorkerAuth for Certificates {
     fn check(&self, presented: &Presented<'_>) -> Result<WorkerIdentity, Status> {
-        let certificate = presented
-            .certificate
-            .ok_or_else(|| Status::unauthenticated("missing client certificate"))?;
-        let worker_id = dns_name(certificate)
-            .ok_or_else(|| Status::unauthenticated("invalid client certificate"))?;
+        let certificate = presented.certificate.ok_or_else(|| Status::unauthenticated("missing client certificate"))?;
+        let worker_id = dns_name(certificate).ok_or_else(|| Status::unauthenticated("invalid client certificate"))?;
         if let Some(second) = &self.and
             && !second.check(presented)?.may_be(&worker_id)
         {
-            return Err(Status::unauthenticated(
-                "the credential and the certificate are of two workers",
-            ));
+            return Err(Status::unauthenticated("the credential and the certificate are of two workers"));
         }
-        Ok(WorkerIdentity {
-            worker_id: Some(worker_id),
-        })
+        Ok(WorkerIdentity { worker_id: Some(worker_id) })
     }
 }
 
 fn dns_name(certificate: &CertificateDer<'_>) -> Option<String> {
     let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
     let names = certificate.subject_alternative_name().ok()??;
-    let mut dns = names
-        .value
-        .general_names
-        .iter()
-        .filter_map(|name| match name {
-            GeneralName::DNSName(name) => Some((*name).to_owned()),
-            _ => None,
-        });
+    let mut dns = names.value.general_names.iter().filter_map(|name| match name {
+        GeneralName::DNSName(name) => Some((*name).to_owned()),
+        _ => None,
+    });
     let first = dns.next()?;
     dns.next().is_none().then_some(first)
 }
@@ -176,11 +155,7 @@ pub struct CertificateOrKey {
 
 impl WorkerAuth for CertificateOrKey {
     fn check(&self, presented: &Presented<'_>) -> Result<WorkerIdentity, Status> {
-        if presented.certificate.is_some() {
-            self.certificate.check(presented)
-        } else {
-            self.key.check(presented)
-        }
+        if presented.certificate.is_some() { self.certificate.check(presented) } else { self.key.check(presented) }
     }
 }
 
@@ -193,26 +168,18 @@ mod tests {
         ApiKeys::new(Some(&"s".repeat(32).into()), &own).unwrap()
     }
 
-    fn ask(
-        auth: &dyn WorkerAuth,
-        headers: &[(&'static str, &str)],
-    ) -> Result<WorkerIdentity, Status> {
+    fn ask(auth: &dyn WorkerAuth, headers: &[(&'static str, &str)]) -> Result<WorkerIdentity, Status> {
         let mut metadata = MetadataMap::new();
         for (name, value) in headers {
             metadata.insert(*name, value.parse().unwrap());
         }
-        auth.check(&Presented {
-            metadata: &metadata,
-            certificate: None,
-        })
+        auth.check(&Presented { metadata: &metadata, certificate: None })
     }
 
     #[test]
     fn keys_are_told_apart_and_refusals_have_their_words() {
         let keys = keys();
-        let words = |headers: &[(&'static str, &str)]| {
-            ask(&keys, headers).unwrap_err().message().to_owned()
-        };
+        let words = |headers: &[(&'static str, &str)]| ask(&keys, headers).unwrap_err().message().to_owned();
         assert_eq!(words(&[]), "missing metadata");
         assert_eq!(words(&[("user-agent", "x")]), "missing api key");
         assert_eq!(words(&[("x-api-key", "")]), "invalid api key");

@@ -12,10 +12,7 @@
 //! `service` is the two calls, `session` one stream from its registration to its end, `wire` the
 //! translation of its messages, `live` who is connected, [`auth`] who may be, [`tls`] how the bytes
 //! come in.
-#![cfg_attr(
-    test,
-    expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")
-)]
+#![cfg_attr(test, expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test"))]
 
 pub mod auth;
 mod live;
@@ -122,12 +119,7 @@ where
 {
     let sessions = TaskTracker::new();
     let closing = CancellationToken::new();
-    let shared = Shared {
-        dispatch,
-        options,
-        live: Live::default(),
-        drain: shutdown.clone(),
-    };
+    let shared = Shared { dispatch, options, live: Live::default(), drain: shutdown.clone() };
     let door = Door::new(auth, shared, sessions.clone());
     let service = WorkerServiceServer::new(door).max_decoding_message_size(MAX_MESSAGE_BYTES);
     let server = Server::builder()

@@ -26,25 +26,16 @@ pub(crate) struct Present {
 
 impl Live {
     fn workers(&self) -> MutexGuard<'_, HashMap<String, Entry>> {
-        self.0
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     /// Lists a worker. The hub lets only one session have a name at a time.
     pub(crate) fn enter(&self, session: &Arc<WorkerSession>) -> Present {
         let worker_id = session.info().worker_id.clone();
         let seen = watch::Sender::new(Instant::now());
-        let entry = Entry {
-            session: Arc::downgrade(session),
-            seen: seen.clone(),
-        };
+        let entry = Entry { session: Arc::downgrade(session), seen: seen.clone() };
         self.workers().insert(worker_id.clone(), entry);
-        Present {
-            live: self.clone(),
-            worker_id,
-            seen,
-        }
+        Present { live: self.clone(), worker_id, seen }
     }
 
     /// The session of a worker that has given a sign of life beside its stream.
@@ -71,10 +62,7 @@ impl Drop for Present {
     fn drop(&mut self) {
         let mut workers = self.live.workers();
         // A successor with the same name stays.
-        if workers
-            .get(&self.worker_id)
-            .is_some_and(|entry| entry.seen.same_channel(&self.seen))
-        {
+        if workers.get(&self.worker_id).is_some_and(|entry| entry.seen.same_channel(&self.seen)) {
             workers.remove(&self.worker_id);
         }
     }

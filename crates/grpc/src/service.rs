@@ -40,19 +40,12 @@ pub(crate) struct Door {
 
 impl Door {
     pub(crate) fn new(auth: Arc<dyn WorkerAuth>, shared: Shared, sessions: TaskTracker) -> Self {
-        Self {
-            auth,
-            shared: Arc::new(shared),
-            sessions,
-        }
+        Self { auth, shared: Arc::new(shared), sessions }
     }
 
     fn identify<T>(&self, request: &Request<T>) -> Result<WorkerIdentity, Status> {
         let certificates = request.peer_certs();
-        let presented = Presented {
-            metadata: request.metadata(),
-            certificate: certificates.as_deref().and_then(|chain| chain.first()),
-        };
+        let presented = Presented { metadata: request.metadata(), certificate: certificates.as_deref().and_then(|chain| chain.first()) };
         self.auth.check(&presented).inspect_err(|refusal| {
             tracing::warn!(
                 address = ?request.remote_addr(),
@@ -67,33 +60,21 @@ impl Door {
 impl WorkerService for Door {
     type TaskStreamStream = Pin<Box<dyn Stream<Item = Result<ServerMessage, Status>> + Send>>;
 
-    async fn task_stream(
-        &self,
-        request: Request<Streaming<WorkerMessage>>,
-    ) -> Result<Response<Self::TaskStreamStream>, Status> {
+    async fn task_stream(&self, request: Request<Streaming<WorkerMessage>>) -> Result<Response<Self::TaskStreamStream>, Status> {
         let identity = self.identify(&request)?;
         let (out, outgoing) = mpsc::channel(OUT_MESSAGES);
         let shared = Arc::clone(&self.shared);
-        self.sessions
-            .spawn(session::serve(shared, identity, request.into_inner(), out));
+        self.sessions.spawn(session::serve(shared, identity, request.into_inner(), out));
         Ok(Response::new(Box::pin(ReceiverStream::new(outgoing))))
     }
 
-    async fn heartbeat(
-        &self,
-        request: Request<HeartbeatRequest>,
-    ) -> Result<Response<HeartbeatResponse>, Status> {
+    async fn heartbeat(&self, request: Request<HeartbeatRequest>) -> Result<Response<HeartbeatResponse>, Status> {
         let started = Instant::now();
         let identity = self.identify(&request)?;
         let beat = request.into_inner();
         if !identity.may_be(&beat.worker_id) {
-            tracing::warn!(
-                worker = beat.worker_id,
-                "a heartbeat for another worker was refused"
-            );
-            return Err(Status::permission_denied(
-                "worker_id does not belong to the credential",
-            ));
+            tracing::warn!(worker = beat.worker_id, "a heartbeat for another worker was refused");
+            return Err(Status::permission_denied("worker_id does not belong to the credential"));
         }
         let session = self.shared.live.heard(&beat.worker_id);
         if let Some(session) = &session {
@@ -104,10 +85,7 @@ impl WorkerService for Door {
                 avg_latency_ms: count(beat.avg_latency_ms),
             });
         }
-        metrics::histogram!("aiox_grpc_request_duration", "method" => "heartbeat")
-            .record(started.elapsed());
-        Ok(Response::new(HeartbeatResponse {
-            ok: session.is_some(),
-        }))
+        metrics::histogram!("aiox_grpc_request_duration", "method" => "heartbeat").record(started.elapsed());
+        Ok(Response::new(HeartbeatResponse { ok: session.is_some() }))
     }
 }

@@ -9,10 +9,7 @@ use aiox_core::{Error, Result as AppResult};
 use aiox_proto::WORKER_PROTOCOL;
 use aiox_proto::worker::v1::server_message::Payload as FromHub;
 use aiox_proto::worker::v1::worker_message::Payload as ToHub;
-use aiox_proto::worker::v1::{
-    CancelTask, Drain, RegisterAck, ResultAck, ServerMessage, TaskEvent, TaskResponse,
-    WorkerMessage,
-};
+use aiox_proto::worker::v1::{CancelTask, Drain, RegisterAck, ResultAck, ServerMessage, TaskEvent, TaskResponse, WorkerMessage};
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
@@ -69,26 +66,13 @@ enum End {
 }
 
 /// Serves a worker's stream.
-pub(crate) async fn serve(
-    shared: Arc<Shared>,
-    identity: WorkerIdentity,
-    mut incoming: Streaming<WorkerMessage>,
-    out: Out,
-) {
+pub(crate) async fn serve(shared: Arc<Shared>, identity: WorkerIdentity, mut incoming: Streaming<WorkerMessage>, out: Out) {
     let session = match admit(&shared, &identity, &mut incoming).await {
         Ok(session) => Arc::new(session),
         Err(refusal) => {
             tracing::info!(refusal, "a worker was refused");
-            let ack = RegisterAck {
-                accepted: false,
-                message: refusal,
-                ..RegisterAck::default()
-            };
-            let _ = timeout(
-                shared.options.stall_timeout,
-                out.send(Ok(message(FromHub::RegisterAck(ack)))),
-            )
-            .await;
+            let ack = RegisterAck { accepted: false, message: refusal, ..RegisterAck::default() };
+            let _ = timeout(shared.options.stall_timeout, out.send(Ok(message(FromHub::RegisterAck(ack))))).await;
             return;
         }
     };
@@ -98,17 +82,11 @@ pub(crate) async fn serve(
         accepted: true,
         message: "registered".into(),
         protocol: if newer { WORKER_PROTOCOL } else { 0 },
-        heartbeat_interval_ms: if newer {
-            u32::try_from(shared.options.heartbeat_interval.as_millis()).unwrap_or(0)
-        } else {
-            0
-        },
+        heartbeat_interval_ms: if newer { u32::try_from(shared.options.heartbeat_interval.as_millis()).unwrap_or(0) } else { 0 },
     };
     let pump = Pump {
         present: shared.live.enter(&session),
-        takers: (0..session.info().max_concurrent.min(MAX_TAKERS))
-            .map(|_| next_task(&session, Duration::ZERO))
-            .collect(),
+        takers: (0..session.info().max_concurrent.min(MAX_TAKERS)).map(|_| next_task(&session, Duration::ZERO)).collect(),
         notice: next_notice(&session),
         session,
         newer,
@@ -128,16 +106,9 @@ pub(crate) async fn serve(
 }
 
 /// Reads the registration and decides about it; the error is told to the worker.
-async fn admit(
-    shared: &Shared,
-    identity: &WorkerIdentity,
-    incoming: &mut Streaming<WorkerMessage>,
-) -> Result<WorkerSession, String> {
+async fn admit(shared: &Shared, identity: &WorkerIdentity, incoming: &mut Streaming<WorkerMessage>) -> Result<WorkerSession, String> {
     let first = timeout(HANDSHAKE_TIMEOUT, incoming.message()).await;
-    let Ok(Ok(Some(WorkerMessage {
-        payload: Some(ToHub::Register(register)),
-    }))) = first
-    else {
+    let Ok(Ok(Some(WorkerMessage { payload: Some(ToHub::Register(register)) }))) = first else {
         return Err("first message must be RegisterWorker".into());
     };
     if !identity.may_be(&register.worker_id) {
@@ -146,10 +117,7 @@ async fn admit(
     if shared.drain.is_cancelled() {
         return Err("the hub is shutting down".into());
     }
-    shared
-        .dispatch
-        .register(wire::worker(register))
-        .map_err(|error| error.to_string())
+    shared.dispatch.register(wire::worker(register)).map_err(|error| error.to_string())
 }
 
 /// A run at the worker.
@@ -192,21 +160,14 @@ impl Pump {
     async fn run(mut self, incoming: &mut Streaming<WorkerMessage>, out: &Out) -> End {
         let end = self.work(incoming, out).await;
         // What has arrived is kept, though its worker has gone.
-        let _ = timeout(STORE_AFTER_END, async {
-            while self.storing.next().await.is_some() {}
-        })
-        .await;
+        let _ = timeout(STORE_AFTER_END, async { while self.storing.next().await.is_some() {} }).await;
         end
     }
 
     async fn work(&mut self, incoming: &mut Streaming<WorkerMessage>, out: &Out) -> End {
         let options = self.shared.options;
         let drain = self.shared.drain.clone();
-        let silent_after = if self.newer {
-            options.silent_after
-        } else {
-            options.silent_after_first
-        };
+        let silent_after = if self.newer { options.silent_after } else { options.silent_after_first };
         let mut moved = Instant::now();
         let mut drain_by = Instant::now();
         loop {
@@ -284,14 +245,9 @@ impl Pump {
         let pause = match task {
             Ok(task) => {
                 if !self.stopped.contains(&task.run) {
-                    let held = Held {
-                        provider: task.provider.clone(),
-                        since: Instant::now(),
-                        events: 0,
-                    };
+                    let held = Held { provider: task.provider.clone(), since: Instant::now(), events: 0 };
                     self.held.insert(task.run, held);
-                    self.waiting
-                        .push_back(FromHub::TaskRequest(Box::new(wire::task(task))));
+                    self.waiting.push_back(FromHub::TaskRequest(Box::new(wire::task(task))));
                 }
                 Duration::ZERO
             }
@@ -322,35 +278,25 @@ impl Pump {
     fn result(&mut self, response: TaskResponse) {
         let lease_id = response.lease_id.clone();
         let Ok(run) = response.request_id.parse::<Uuid>() else {
-            tracing::warn!(
-                worker = self.session.info().worker_id,
-                "a result of no run was refused"
-            );
+            tracing::warn!(worker = self.session.info().worker_id, "a result of no run was refused");
             return;
         };
         if let Some(held) = self.held.get(&run) {
             let seconds = Duration::from_millis(response.duration_ms.max(0).unsigned_abs().into());
-            metrics::histogram!("aiox_llm_inference_time", "provider" => held.provider.clone())
-                .record(seconds);
-            metrics::histogram!("aiox_grpc_request_duration", "method" => "task")
-                .record(held.since.elapsed());
+            metrics::histogram!("aiox_llm_inference_time", "provider" => held.provider.clone()).record(seconds);
+            metrics::histogram!("aiox_grpc_request_duration", "method" => "task").record(held.since.elapsed());
         }
         match wire::told(response) {
             Told::End(outcome) => {
                 let session = Arc::clone(&self.session);
-                self.storing
-                    .push(store(session, run, lease_id, outcome).boxed());
+                self.storing.push(store(session, run, lease_id, outcome).boxed());
             }
             // The run goes back with the session, which a leaving worker ends by itself.
             Told::HandedBack => {
                 self.overcommitted |= self.taking;
                 self.held.remove(&run);
                 let stored = true;
-                self.acknowledge(Stored {
-                    run,
-                    lease_id,
-                    stored,
-                });
+                self.acknowledge(Stored { run, lease_id, stored });
             }
         }
     }
@@ -407,12 +353,7 @@ fn next_notice(session: &Arc<WorkerSession>) -> BoxFuture<'static, Notice> {
 }
 
 /// Stores a result, however often it takes: until it is durable, or refused, or the session ends.
-async fn store(
-    session: Arc<WorkerSession>,
-    run: Uuid,
-    lease_id: String,
-    outcome: TaskOutcome,
-) -> Stored {
+async fn store(session: Arc<WorkerSession>, run: Uuid, lease_id: String, outcome: TaskOutcome) -> Stored {
     let mut pause = STORE_PAUSE;
     let stored = loop {
         match session.complete(run, outcome.clone()).await {
@@ -428,15 +369,9 @@ async fn store(
             }
         }
     };
-    Stored {
-        run,
-        lease_id,
-        stored,
-    }
+    Stored { run, lease_id, stored }
 }
 
 fn message(payload: FromHub) -> ServerMessage {
-    ServerMessage {
-        payload: Some(payload),
-    }
+    ServerMessage { payload: Some(payload) }
 }

@@ -43,12 +43,7 @@ pub enum TlsError {
 ///
 /// # Errors
 /// [`TlsError`].
-pub fn server_config(
-    chain_pem: &[u8],
-    key_pem: &[u8],
-    client_ca_pem: Option<&[u8]>,
-    require: bool,
-) -> Result<ServerConfig, TlsError> {
+pub fn server_config(chain_pem: &[u8], key_pem: &[u8], client_ca_pem: Option<&[u8]>, require: bool) -> Result<ServerConfig, TlsError> {
     let config = |error: rustls::Error| TlsError::Config(Box::new(error));
     let chain = certificates(chain_pem, "certificate chain")?;
     let key = PrivateKeyDer::from_pem_slice(key_pem).map_err(|_| TlsError::Pem("private key"))?;
@@ -61,16 +56,8 @@ pub fn server_config(
                 roots.add(root).map_err(config)?;
             }
             let verifier = WebPkiClientVerifier::builder(Arc::new(roots));
-            let verifier = if require {
-                verifier
-            } else {
-                verifier.allow_unauthenticated()
-            };
-            builder.with_client_cert_verifier(
-                verifier
-                    .build()
-                    .map_err(|error| TlsError::Config(Box::new(error)))?,
-            )
+            let verifier = if require { verifier } else { verifier.allow_unauthenticated() };
+            builder.with_client_cert_verifier(verifier.build().map_err(|error| TlsError::Config(Box::new(error)))?)
         }
     };
     let mut server = builder.with_single_cert(chain, key).map_err(config)?;
@@ -79,9 +66,7 @@ pub fn server_config(
 }
 
 fn certificates(pem: &[u8], what: &'static str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let found: Vec<_> = CertificateDer::pem_slice_iter(pem)
-        .collect::<Result<_, _>>()
-        .map_err(|_| TlsError::Pem(what))?;
+    let found: Vec<_> = CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().map_err(|_| TlsError::Pem(what))?;
     if found.is_empty() {
         return Err(TlsError::Pem(what));
     }
@@ -99,10 +84,7 @@ pub(crate) fn plain(listener: TcpListener) -> impl Stream<Item = io::Result<TcpS
 
 /// The connections of a listener, after their handshake. A failed or slow handshake costs nobody
 /// else anything.
-pub(crate) fn encrypted(
-    listener: TcpListener,
-    config: TlsConfig,
-) -> impl Stream<Item = io::Result<TlsStream<TcpStream>>> {
+pub(crate) fn encrypted(listener: TcpListener, config: TlsConfig) -> impl Stream<Item = io::Result<TlsStream<TcpStream>>> {
     async_stream::stream! {
         let mut handshakes = FuturesUnordered::new();
         loop {

@@ -19,11 +19,7 @@ pub(crate) fn worker(register: RegisterWorker) -> WorkerInfo {
     WorkerInfo {
         worker_id: register.worker_id,
         max_concurrent,
-        providers: register
-            .supported_providers
-            .iter()
-            .map(|name| name.to_lowercase())
-            .collect(),
+        providers: register.supported_providers.iter().map(|name| name.to_lowercase()).collect(),
         labels: register.labels,
         protocol: register.protocol.max(1),
     }
@@ -60,11 +56,7 @@ pub(crate) fn task(task: Task) -> TaskRequest {
 /// A W3C trace context, or nothing: a worker could not continue another kind of trace.
 fn traceparent(trace: String) -> String {
     let parts: Vec<_> = trace.split('-').map(str::len).collect();
-    if parts == [2, 32, 16, 2] {
-        trace
-    } else {
-        String::new()
-    }
+    if parts == [2, 32, 16, 2] { trace } else { String::new() }
 }
 
 /// An agent's tools by name, as the list that the protocol has; empty when there are none.
@@ -76,15 +68,9 @@ fn tools(by_name: &str) -> String {
     let list: Vec<Value> = tools
         .into_iter()
         .map(|(name, tool)| {
-            let parameters = tool
-                .get("parameters")
-                .or_else(|| tool.get("input_schema"))
-                .cloned()
-                .unwrap_or_else(|| json!({ "type": "object" }));
-            let description = tool
-                .get("description")
-                .cloned()
-                .unwrap_or_else(|| json!(""));
+            let parameters =
+                tool.get("parameters").or_else(|| tool.get("input_schema")).cloned().unwrap_or_else(|| json!({ "type": "object" }));
+            let description = tool.get("description").cloned().unwrap_or_else(|| json!(""));
             json!({ "name": name, "description": description, "parameters": parameters })
         })
         .collect();
@@ -102,10 +88,7 @@ pub(crate) enum Told {
 /// A result. What the worker says went wrong becomes a code and a fixed sentence: the text of a
 /// worker of the first protocol is the provider's own, and no client may see it.
 pub(crate) fn told(response: TaskResponse) -> Told {
-    if matches!(
-        response.error_code.as_str(),
-        "worker_draining" | "worker_busy"
-    ) {
+    if matches!(response.error_code.as_str(), "worker_draining" | "worker_busy") {
         return Told::HandedBack;
     }
     let failed = !response.error_message.is_empty() || !response.error_code.is_empty();
@@ -113,18 +96,8 @@ pub(crate) fn told(response: TaskResponse) -> Told {
     // The first protocol has one number for both; it counts as the answer's.
     let total = u64::try_from(response.tokens_used).unwrap_or(0);
     let split = response.input_tokens + response.output_tokens > 0;
-    let (input_tokens, output_tokens) = if split {
-        (response.input_tokens, response.output_tokens)
-    } else {
-        (0, total)
-    };
-    Told::End(TaskOutcome {
-        text: response.response_text,
-        model_used: response.model_used,
-        input_tokens,
-        output_tokens,
-        error,
-    })
+    let (input_tokens, output_tokens) = if split { (response.input_tokens, response.output_tokens) } else { (0, total) };
+    Told::End(TaskOutcome { text: response.response_text, model_used: response.model_used, input_tokens, output_tokens, error })
 }
 
 fn error(code: &str, retryable: bool) -> RunError {
@@ -142,18 +115,10 @@ fn error(code: &str, retryable: bool) -> RunError {
         "timeout" => "the run took longer than its time limit",
         "canceled" => "the run was canceled",
         _ => {
-            return RunError {
-                code: "worker_error".into(),
-                message: "the worker failed".into(),
-                retryable,
-            };
+            return RunError { code: "worker_error".into(), message: "the worker failed".into(), retryable };
         }
     };
-    RunError {
-        code: code.into(),
-        message: message.into(),
-        retryable,
-    }
+    RunError { code: code.into(), message: message.into(), retryable }
 }
 
 #[cfg(test)]
@@ -170,11 +135,8 @@ mod tests {
     #[test]
     fn places_and_protocol_have_their_defaults() {
         for (said, meant) in [(-3, 4), (0, 4), (1, 1), (9, 9), (i32::MAX, 1024)] {
-            let info = worker(RegisterWorker {
-                max_concurrent: said,
-                supported_providers: vec!["OpenAI".into()],
-                ..RegisterWorker::default()
-            });
+            let info =
+                worker(RegisterWorker { max_concurrent: said, supported_providers: vec!["OpenAI".into()], ..RegisterWorker::default() });
             assert_eq!(info.max_concurrent, meant);
             assert_eq!(info.providers, ["openai"]);
             assert_eq!(info.protocol, 1);
@@ -183,11 +145,7 @@ mod tests {
 
     #[test]
     fn no_text_of_a_failed_worker_gets_through() {
-        let first = end(TaskResponse {
-            error_message: "openai: canary".into(),
-            tokens_used: 5,
-            ..TaskResponse::default()
-        });
+        let first = end(TaskResponse { error_message: "openai: canary".into(), tokens_used: 5, ..TaskResponse::default() });
         let error = first.error.unwrap();
         assert_eq!(error.code, "worker_error");
         assert!(!error.message.contains("canary"));
@@ -207,10 +165,7 @@ mod tests {
         assert!(error.retryable && !error.message.contains("canary"));
         assert_eq!((second.input_tokens, second.output_tokens), (3, 2));
 
-        let unknown = end(TaskResponse {
-            error_code: "canary code".into(),
-            ..TaskResponse::default()
-        });
+        let unknown = end(TaskResponse { error_code: "canary code".into(), ..TaskResponse::default() });
         assert_eq!(unknown.error.unwrap().code, "worker_error");
     }
 
@@ -218,10 +173,8 @@ mod tests {
     fn tools_become_a_list() {
         assert_eq!(tools("{}"), "");
         assert_eq!(tools(""), "");
-        let list: Value = serde_json::from_str(&tools(
-            r#"{"clock":{"description":"time","input_schema":{"type":"object","x":1}},"bare":{}}"#,
-        ))
-        .unwrap();
+        let list: Value =
+            serde_json::from_str(&tools(r#"{"clock":{"description":"time","input_schema":{"type":"object","x":1}},"bare":{}}"#)).unwrap();
         assert_eq!(
             list,
             json!([

@@ -65,10 +65,7 @@ impl WorkQueue for Queue {
 
     async fn depth(&self, workers: &[Offers]) -> (usize, usize) {
         let waiting = self.waiting.lock().unwrap();
-        let lonely = waiting
-            .iter()
-            .filter(|one| !workers.iter().any(|offers| offers.fits(&one.needs)))
-            .count();
+        let lonely = waiting.iter().filter(|one| !workers.iter().any(|offers| offers.fits(&one.needs))).count();
         (waiting.len(), lonely)
     }
 }

@@ -3,10 +3,7 @@
 use aiox_proto::worker::v1::server_message::Payload as FromHub;
 use aiox_proto::worker::v1::worker_message::Payload as ToHub;
 use aiox_proto::worker::v1::worker_service_client::WorkerServiceClient;
-use aiox_proto::worker::v1::{
-    HeartbeatRequest, RegisterAck, RegisterWorker, ServerMessage, TaskRequest, TaskResponse,
-    WorkerMessage,
-};
+use aiox_proto::worker::v1::{HeartbeatRequest, RegisterAck, RegisterWorker, ServerMessage, TaskRequest, TaskResponse, WorkerMessage};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Endpoint};
@@ -23,20 +20,12 @@ pub struct Stranger {
 
 /// A registration of the first protocol.
 pub fn register(worker_id: &str) -> RegisterWorker {
-    RegisterWorker {
-        worker_id: worker_id.into(),
-        max_concurrent: 4,
-        supported_providers: vec!["echo".into()],
-        ..RegisterWorker::default()
-    }
+    RegisterWorker { worker_id: worker_id.into(), max_concurrent: 4, supported_providers: vec!["echo".into()], ..RegisterWorker::default() }
 }
 
 /// A registration of the second protocol.
 pub fn register2(worker_id: &str) -> RegisterWorker {
-    RegisterWorker {
-        protocol: 2,
-        ..register(worker_id)
-    }
+    RegisterWorker { protocol: 2, ..register(worker_id) }
 }
 
 /// The answer of a worker that knows only the first protocol.
@@ -54,9 +43,7 @@ pub fn answer(task: &TaskRequest, text: &str) -> TaskResponse {
 /// A request with the worker key.
 pub fn keyed<T>(message: T) -> Request<T> {
     let mut request = Request::new(message);
-    request
-        .metadata_mut()
-        .insert("x-api-key", KEY.parse().unwrap());
+    request.metadata_mut().insert("x-api-key", KEY.parse().unwrap());
     request
 }
 
@@ -79,22 +66,13 @@ impl Stranger {
             .connect()
             .await
             .unwrap();
-        Self::open_on(WorkerServiceClient::new(channel))
-            .await
-            .unwrap()
+        Self::open_on(WorkerServiceClient::new(channel)).await.unwrap()
     }
 
     pub async fn open_on(mut client: WorkerServiceClient<Channel>) -> Result<Self, Status> {
         let (out, outgoing) = mpsc::channel(256);
-        let incoming = client
-            .task_stream(keyed(ReceiverStream::new(outgoing)))
-            .await?
-            .into_inner();
-        Ok(Self {
-            client,
-            out,
-            incoming,
-        })
+        let incoming = client.task_stream(keyed(ReceiverStream::new(outgoing))).await?.into_inner();
+        Ok(Self { client, out, incoming })
     }
 
     /// A registered worker.
@@ -106,9 +84,7 @@ impl Stranger {
     }
 
     pub async fn say(&self, payload: ToHub) {
-        let message = WorkerMessage {
-            payload: Some(payload),
-        };
+        let message = WorkerMessage { payload: Some(payload) };
         within(self.out.send(message)).await.unwrap();
     }
 
@@ -130,11 +106,7 @@ impl Stranger {
 
     /// The next message, or none at the end of the stream.
     pub async fn message(&mut self) -> Option<FromHub> {
-        within(self.incoming.message())
-            .await
-            .ok()
-            .flatten()
-            .map(|message| message.payload.unwrap())
+        within(self.incoming.message()).await.ok().flatten().map(|message| message.payload.unwrap())
     }
 
     pub async fn task(&mut self) -> TaskRequest {
@@ -146,15 +118,7 @@ impl Stranger {
 
     /// Whether the hub knows the worker, as its heartbeat tells.
     pub async fn beat(&mut self, worker_id: &str) -> Result<bool, Status> {
-        let request = keyed(HeartbeatRequest {
-            worker_id: worker_id.into(),
-            active_tasks: 1,
-            memory_usage_mb: 2,
-            avg_latency_ms: 3,
-        });
-        Ok(within(self.client.heartbeat(request))
-            .await?
-            .into_inner()
-            .ok)
+        let request = keyed(HeartbeatRequest { worker_id: worker_id.into(), active_tasks: 1, memory_usage_mb: 2, avg_latency_ms: 3 });
+        Ok(within(self.client.heartbeat(request)).await?.into_inner().ok)
     }
 }

@@ -1,15 +1,18 @@
 //! The door with this project's own worker in front of it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use aiox_core::ports::Signal;
-use aiox_grpc::Options;
+use aiox_grpc::{Certificates, Options};
 use aiox_model::run::RunStatus;
-use aiox_worker::{Credential, WorkerConfig, WorkerError, run};
+use aiox_worker::{Credential, IdentityFiles, WorkerConfig, WorkerError, run};
 use serde_json::Map;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::pki::Ca;
 use crate::world::{KEY, World, within};
 
 struct Worker {
@@ -35,10 +38,7 @@ fn worker_of(url: &str, name: &str) -> Worker {
         ..WorkerConfig::new(name, url, Credential::ApiKey(KEY.into()))
     };
     let shutdown = CancellationToken::new();
-    Worker {
-        running: tokio::spawn(run(config, shutdown.clone())),
-        shutdown,
-    }
+    Worker { running: tokio::spawn(run(config, shutdown.clone())), shutdown }
 }
 
 #[tokio::test]
@@ -89,20 +89,14 @@ async fn workers_come_and_go_and_every_message_is_answered_once() {
         let wanted = format!("echo: {} {}", n / 50, n % 50);
         assert_eq!(row.output.as_deref(), Some(wanted.as_str()));
         let ends = world.events(run).await;
-        assert_eq!(
-            ends.iter().filter(|kind| *kind == "run.completed").count(),
-            1
-        );
+        assert_eq!(ends.iter().filter(|kind| *kind == "run.completed").count(), 1);
     }
     drop(steady);
 }
 
 #[tokio::test]
 async fn a_worker_leaves_an_idle_hub_at_once_and_a_hub_leaves_its_worker() {
-    let options = Options {
-        drain_timeout: Duration::from_secs(3),
-        ..Options::default()
-    };
+    let options = Options { drain_timeout: Duration::from_secs(3), ..Options::default() };
     let mut world = World::start_with(options, None, None).await;
     let agent = world.agent("echo", Map::new()).await;
     let mut leaving = worker(&world, "w1");
@@ -117,6 +111,32 @@ async fn a_worker_leaves_an_idle_hub_at_once_and_a_hub_leaves_its_worker() {
     world.shutdown.cancel();
     within(&mut world.door).await.unwrap();
     assert!(!staying.running.is_finished());
+}
+
+#[tokio::test]
+async fn a_worker_with_a_certificate_needs_no_key() {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let ca = Ca::new();
+    let (_keep, tls) = watch::channel(ca.server());
+    let auth = Arc::new(Certificates { and: None });
+    let world = World::start_with(Options::default(), Some(tls), Some(auth)).await;
+    let files = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = files.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let (cert, key) = ca.leaf("w1");
+    let mut config = WorkerConfig::new("w1", &world.url, Credential::Certificate);
+    config.tls.ca = Some(write("ca.pem", &ca.pem));
+    config.tls.identity = Some(IdentityFiles { cert: write("w1.pem", &cert), key: write("w1.key", &key) });
+    let shutdown = CancellationToken::new();
+    let running = tokio::spawn(run(config, shutdown.clone()));
+    let agent = world.agent("echo", Map::new()).await;
+    let run = world.submit(agent, "echo", "hello").await;
+    assert_eq!(world.ended(run).await.worker.as_deref(), Some("w1"));
+    shutdown.cancel();
+    within(running).await.unwrap().unwrap();
 }
 
 #[test]

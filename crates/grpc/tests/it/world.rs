@@ -57,9 +57,7 @@ impl Drop for World {
 
 /// Fails the test instead of hanging it.
 pub async fn within<F: Future>(future: F) -> F::Output {
-    tokio::time::timeout(Duration::from_secs(30), future)
-        .await
-        .unwrap()
+    tokio::time::timeout(Duration::from_secs(30), future).await.unwrap()
 }
 
 impl World {
@@ -72,11 +70,7 @@ impl World {
         Self::start_at(dir, address, Options::default(), None, None).await
     }
 
-    pub async fn start_with(
-        options: Options,
-        tls: Option<TlsConfig>,
-        auth: Option<Arc<dyn WorkerAuth>>,
-    ) -> Self {
+    pub async fn start_with(options: Options, tls: Option<TlsConfig>, auth: Option<Arc<dyn WorkerAuth>>) -> Self {
         let dir = Arc::new(tempfile::tempdir().unwrap());
         Self::start_at(dir, ([127, 0, 0, 1], 0).into(), options, tls, auth).await
     }
@@ -88,9 +82,7 @@ impl World {
         tls: Option<TlsConfig>,
         auth: Option<Arc<dyn WorkerAuth>>,
     ) -> Self {
-        let store = Store::open(StoreOptions::Sqlite(dir.path().join("hub.db")))
-            .await
-            .unwrap();
+        let store = Store::open(StoreOptions::Sqlite(dir.path().join("hub.db"))).await.unwrap();
         let (journal, journal_task) = Journal::new(store.clone());
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let ids: Arc<dyn Ids> = Arc::new(SystemIds);
@@ -107,17 +99,11 @@ impl World {
             vault.clone(),
             Replies::new(store.clone(), journal.clone()),
             HubNames::new("hub-a.example"),
-            DispatchOptions {
-                default_provider: "echo".into(),
-                weights: rules::Weights::default(),
-            },
+            DispatchOptions { default_provider: "echo".into(), weights: rules::Weights::default() },
         );
         let now = clock.now();
         let mut tx = store.begin().await.unwrap();
-        let tenant: TenantId = tenants::ensure(&mut tx, Uuid::now_v7(), "default", now)
-            .await
-            .unwrap()
-            .into();
+        let tenant: TenantId = tenants::ensure(&mut tx, Uuid::now_v7(), "default", now).await.unwrap().into();
         let owner: UserId = Uuid::now_v7().into();
         let user = UserRow {
             id: owner,
@@ -140,10 +126,7 @@ impl World {
             }
         };
         tx.commit().await.unwrap();
-        let background = vec![
-            tokio::spawn(journal_task),
-            tokio::spawn(watch.run(CancellationToken::new())),
-        ];
+        let background = vec![tokio::spawn(journal_task), tokio::spawn(watch.run(CancellationToken::new()))];
         dispatch.recover().await.unwrap();
 
         let listener = TcpListener::bind(address).await.unwrap();
@@ -152,31 +135,9 @@ impl World {
         let url = format!("{scheme}://localhost:{}", address.port());
         let shutdown = CancellationToken::new();
         let keys = ApiKeys::new(Some(&KEY.into()), &[].into()).unwrap();
-        let serving = serve(
-            listener,
-            tls,
-            auth.unwrap_or_else(|| Arc::new(keys)),
-            dispatch.clone(),
-            options,
-            shutdown.clone(),
-        );
+        let serving = serve(listener, tls, auth.unwrap_or_else(|| Arc::new(keys)), dispatch.clone(), options, shutdown.clone());
         let door = tokio::spawn(async move { serving.await.unwrap() });
-        Self {
-            url,
-            dispatch,
-            shutdown,
-            door,
-            store,
-            journal,
-            queue,
-            signals,
-            tenant,
-            owner,
-            vault,
-            background,
-            address,
-            dir,
-        }
+        Self { url, dispatch, shutdown, door, store, journal, queue, signals, tenant, owner, vault, background, address, dir }
     }
 
     /// An agent that answers with `provider`.
@@ -184,15 +145,8 @@ impl World {
         let id: AgentId = Uuid::now_v7().into();
         let now = SystemClock.now();
         let place = format!("agents/{}/system_prompt", id.uuid());
-        let prompt_sealed = self
-            .vault
-            .seal(self.tenant, &place, b"be kind")
-            .await
-            .unwrap();
-        let llm = json!({ "provider": provider })
-            .as_object()
-            .cloned()
-            .unwrap();
+        let prompt_sealed = self.vault.seal(self.tenant, &place, b"be kind").await.unwrap();
+        let llm = json!({ "provider": provider }).as_object().cloned().unwrap();
         let agent = AgentRow {
             id,
             tenant: self.tenant,
@@ -201,11 +155,7 @@ impl World {
             name: "Ada".into(),
             description: String::new(),
             prompt_sealed,
-            config: StoredConfig {
-                llm,
-                tools,
-                ..StoredConfig::default()
-            },
+            config: StoredConfig { llm, tools, ..StoredConfig::default() },
             visibility: Visibility::Private,
             version: 1,
             created_at: now,
@@ -224,13 +174,7 @@ impl World {
     }
 
     /// Likewise, with a time limit in milliseconds.
-    pub async fn submit_for(
-        &self,
-        agent: AgentId,
-        provider: &str,
-        input: &str,
-        timeout_ms: u64,
-    ) -> Uuid {
+    pub async fn submit_for(&self, agent: AgentId, provider: &str, input: &str, timeout_ms: u64) -> Uuid {
         let run = Uuid::now_v7();
         let conversation = Uuid::now_v7();
         let now = SystemClock.now();
@@ -285,10 +229,7 @@ impl World {
                 run: RunId(run),
                 tenant: self.tenant,
                 conversation: conversation.into(),
-                needs: Needs {
-                    provider: provider.into(),
-                    labels: [].into(),
-                },
+                needs: Needs { provider: provider.into(), labels: [].into() },
                 order: now.micros(),
             })
             .await
