@@ -64,8 +64,12 @@ impl IntoResponse for Refused {
         if status == StatusCode::INTERNAL_SERVER_ERROR {
             tracing::error!(%trace, error = error.chain(), "a peer operation failed");
         }
-        let body =
-            ErrorBody { error: error.to_string(), code: error.code().to_owned(), correlation_id: trace.to_string(), retryable: error.retryable() };
+        let body = ErrorBody {
+            error: error.to_string(),
+            code: error.code().to_owned(),
+            correlation_id: trace.to_string(),
+            retryable: error.retryable(),
+        };
         (status, Json(body)).into_response()
     }
 }
@@ -154,7 +158,13 @@ async fn show(State(admin): State<PeerAdmin>, info: Address, headers: HeaderMap,
     admin.view(record, &caller).await
 }
 
-async fn confirm(State(admin): State<PeerAdmin>, info: Address, headers: HeaderMap, Path(domain): Path<String>, request: Request) -> Answer {
+async fn confirm(
+    State(admin): State<PeerAdmin>,
+    info: Address,
+    headers: HeaderMap,
+    Path(domain): Path<String>,
+    request: Request,
+) -> Answer {
     let caller = admin.caller(&headers, address(info)).await?;
     let typed: Confirm = body(request, &caller).await?;
     let record = admin.peers.confirm(&domain, &typed.fingerprint, Allowances::everything()).await.map_err(failed(&caller))?;

@@ -107,7 +107,8 @@ impl Delivery {
 
     /// Says hello: on start and after the link was down. The peer hears that we are there and flushes its own queue.
     async fn greet(&self, domain: &str) -> Result<(), Failure> {
-        let hello = Hello { node: self.local.id.clone(), time: self.clock.now(), profiles: vec![PROFILE_V1.to_owned()], marks: Default::default() };
+        let hello =
+            Hello { node: self.local.id.clone(), time: self.clock.now(), profiles: vec![PROFILE_V1.to_owned()], marks: Default::default() };
         let body = serde_json::to_vec(&hello).map_err(aiox_core::Error::internal)?;
         let theirs: Hello = self.links.call(domain, Method::POST, "/fed/v1/hello", Operation::Hello, body.into()).await?;
         let difference = theirs.time.seconds() - self.clock.now().seconds();
@@ -156,8 +157,10 @@ impl Delivery {
     async fn send(&self, domain: &str, batch: &[Outgoing]) -> Result<Vec<EnvelopeVerdict>, Failure> {
         let documents: Vec<&Value> = batch.iter().map(|item| &item.envelope).collect();
         let body = serde_json::to_vec(&serde_json::json!({ "envelopes": documents })).map_err(aiox_core::Error::internal)?;
-        let answer: VerdictBatch = self.links.call(domain, Method::POST, "/fed/v1/envelopes", Operation::Deliver, Bytes::from(body)).await?;
-        let matching = answer.verdicts.len() == batch.len() && answer.verdicts.iter().zip(batch).all(|(v, item)| v.id.is_none_or(|id| id == item.id));
+        let answer: VerdictBatch =
+            self.links.call(domain, Method::POST, "/fed/v1/envelopes", Operation::Deliver, Bytes::from(body)).await?;
+        let matching =
+            answer.verdicts.len() == batch.len() && answer.verdicts.iter().zip(batch).all(|(v, item)| v.id.is_none_or(|id| id == item.id));
         if matching { Ok(answer.verdicts) } else { Err(LinkError::Answer.into()) }
     }
 

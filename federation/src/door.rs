@@ -101,7 +101,8 @@ pub fn routes(door: Door) -> Router {
 
 /// An error body (RFC 9457) with a stable code and nothing else.
 fn problem(status: StatusCode, code: &str) -> Response {
-    let body = json!({ "type": "about:blank", "title": status.canonical_reason().unwrap_or("Error"), "status": status.as_u16(), "code": code });
+    let body =
+        json!({ "type": "about:blank", "title": status.canonical_reason().unwrap_or("Error"), "status": status.as_u16(), "code": code });
     let mut response = (status, body.to_string()).into_response();
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
     response
@@ -141,7 +142,12 @@ struct Authenticated {
 
 impl Shared {
     /// Authenticates a request: a peer that is active now, within its rate, with a fresh token of this connection for this operation.
-    async fn authenticate(&self, identity: Option<Extension<PeerIdentity>>, headers: &HeaderMap, operation: Operation) -> Result<Authenticated, Response> {
+    async fn authenticate(
+        &self,
+        identity: Option<Extension<PeerIdentity>>,
+        headers: &HeaderMap,
+        operation: Operation,
+    ) -> Result<Authenticated, Response> {
         // Without an identity this router is served by something that is not the peer listener.
         let Some(Extension(identity)) = identity else { return Err(challenge()) };
         let door = &self.door;

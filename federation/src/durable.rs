@@ -6,7 +6,7 @@ use std::{
 };
 
 use aiox_app::{
-    Agents as AgentCases, AgentRef, Directory, Federated, PeerBook, Runs,
+    AgentRef, Agents as AgentCases, Directory, Federated, PeerBook, Runs,
     federated::{PeerEnvelope, Taken},
 };
 use aiox_core::{
@@ -25,7 +25,9 @@ use futures::{StreamExt, stream::BoxStream};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
-use crate::ports::{Agents, Answer, AuditTrail, FeedItem, Followed, Inbox, Incoming, Outbox, Outcome, Outgoing, PeerStore, RemoteRuns, RunFeed};
+use crate::ports::{
+    Agents, Answer, AuditTrail, FeedItem, Followed, Inbox, Incoming, Outbox, Outcome, Outgoing, PeerStore, RemoteRuns, RunFeed,
+};
 
 /// The use cases, as federation uses them.
 pub struct Durable {
@@ -148,7 +150,8 @@ impl Agents for Durable {
     async fn visible(&self, peer: &str) -> Result<Vec<(Vec<String>, DirectoryEntry)>> {
         let names = self.directory.names();
         let listed = |card: AgentCard| {
-            let known: Vec<_> = [card.id.to_string(), aiox_model::AgentId(card.id).to_string()].into_iter().chain(card.handle.clone()).collect();
+            let known: Vec<_> =
+                [card.id.to_string(), aiox_model::AgentId(card.id).to_string()].into_iter().chain(card.handle.clone()).collect();
             let entry = DirectoryEntry {
                 id: names.agent_spiffe(card.id.into()),
                 jid: card.jid,

@@ -153,10 +153,11 @@ fn verify_signature(peer: &Peer, signature: &str, bytes: &[u8], created: Ts) -> 
 #[must_use]
 pub fn speaks_for(subject: &str, node: &NodeId) -> bool {
     let domain = node.domain();
-    let agent = subject.strip_prefix("spiffe://").and_then(|rest| rest.strip_prefix(domain)).is_some_and(|rest| rest.starts_with("/agent/"));
-    let address = subject.parse::<aiox_model::BareJid>().is_ok_and(|jid| {
-        jid.as_str() == subject && (jid.domain() == domain || jid.domain().strip_prefix("agents.") == Some(domain))
-    });
+    let agent =
+        subject.strip_prefix("spiffe://").and_then(|rest| rest.strip_prefix(domain)).is_some_and(|rest| rest.starts_with("/agent/"));
+    let address = subject
+        .parse::<aiox_model::BareJid>()
+        .is_ok_and(|jid| jid.as_str() == subject && (jid.domain() == domain || jid.domain().strip_prefix("agents.") == Some(domain)));
     agent || address
 }
 

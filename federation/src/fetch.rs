@@ -102,7 +102,14 @@ mod tests {
         assert_eq!(document_url("http://127.0.0.1:8080/").unwrap().as_str(), "http://127.0.0.1:8080/.well-known/aiox-federation.json");
         let whole = "https://hub-b.example/.well-known/aiox-federation.json";
         assert_eq!(document_url(whole).unwrap().as_str(), whole);
-        for bad in ["http://hub-b.example", "ftp://hub-b.example", "file:///etc/passwd", "https://a:b@hub-b.example", "hub-b.example", "http://127.0.0.1.nip.example/"] {
+        for bad in [
+            "http://hub-b.example",
+            "ftp://hub-b.example",
+            "file:///etc/passwd",
+            "https://a:b@hub-b.example",
+            "hub-b.example",
+            "http://127.0.0.1.nip.example/",
+        ] {
             assert!(document_url(bad).is_err(), "{bad}");
         }
     }

@@ -112,11 +112,19 @@ impl Links {
     ///
     /// # Errors
     /// When there is no answer.
-    pub async fn send(&self, domain: &str, method: Method, path: &str, operation: Operation, body: Bytes) -> Result<Response<Incoming>, LinkError> {
+    pub async fn send(
+        &self,
+        domain: &str,
+        method: Method,
+        path: &str,
+        operation: Operation,
+        body: Bytes,
+    ) -> Result<Response<Incoming>, LinkError> {
         let peer = self.roster.peer(domain).ok_or(LinkError::NotActive)?;
         let (mut sender, node, thumbprint) = self.connection(&peer).await?;
         // The connection first, then the token for its certificate: after a rotation an old connection may live on.
-        let token = token::mint(&self.local, &node, &thumbprint, operation, self.clock.now(), self.ids.as_ref()).map_err(LinkError::Token)?;
+        let token =
+            token::mint(&self.local, &node, &thumbprint, operation, self.clock.now(), self.ids.as_ref()).map_err(LinkError::Token)?;
         let mut request = Request::builder()
             .method(method)
             .uri(format!("https://{domain}{path}"))
@@ -136,7 +144,14 @@ impl Links {
     ///
     /// # Errors
     /// When there is no answer, its status is not a success, or its body is not the expected document.
-    pub async fn call<T: DeserializeOwned>(&self, domain: &str, method: Method, path: &str, operation: Operation, body: Bytes) -> Result<T, LinkError> {
+    pub async fn call<T: DeserializeOwned>(
+        &self,
+        domain: &str,
+        method: Method,
+        path: &str,
+        operation: Operation,
+        body: Bytes,
+    ) -> Result<T, LinkError> {
         let response = self.send(domain, method, path, operation, body).await?;
         if !response.status().is_success() {
             return Err(status_error(&response));
@@ -172,7 +187,8 @@ impl Links {
     }
 
     async fn open(&self, node: &NodeId, endpoint: &str) -> Result<Connection, LinkError> {
-        let url = Url::parse(endpoint).ok().filter(|url| url.scheme() == "https" && url.username().is_empty()).ok_or(LinkError::Endpoint)?;
+        let url =
+            Url::parse(endpoint).ok().filter(|url| url.scheme() == "https" && url.username().is_empty()).ok_or(LinkError::Endpoint)?;
         let host = url.host_str().ok_or(LinkError::Endpoint)?.trim_matches(['[', ']']).to_owned();
         let port = url.port_or_known_default().ok_or(LinkError::Endpoint)?;
         let changes = self.roster.changes();
@@ -201,8 +217,13 @@ impl Links {
 }
 
 /// Runs a connection until it ends, its last user is gone, or its peer is no longer believed.
-async fn drive<C>(connection: C, verifier: Arc<PeerServerVerifier>, chain: Vec<CertificateDer<'static>>, mut changes: watch::Receiver<u64>, node: NodeId)
-where
+async fn drive<C>(
+    connection: C,
+    verifier: Arc<PeerServerVerifier>,
+    chain: Vec<CertificateDer<'static>>,
+    mut changes: watch::Receiver<u64>,
+    node: NodeId,
+) where
     C: Future<Output = hyper::Result<()>>,
 {
     tokio::pin!(connection);

@@ -9,7 +9,9 @@ use std::{
 use aiox_core::{Error, ports::Clock};
 use aiox_model::{
     Ts,
-    federation::{Capabilities, Directory, DirectoryEntry, Hello, PROFILE_V1, PeerOperations, PeerQuotas, PeerRecord, PeerState, TrustDocument},
+    federation::{
+        Capabilities, Directory, DirectoryEntry, Hello, PROFILE_V1, PeerOperations, PeerQuotas, PeerRecord, PeerState, TrustDocument,
+    },
 };
 use bytes::Bytes;
 use http::Method;
@@ -300,7 +302,8 @@ impl Peers {
             return Ok(());
         }
         let now = self.clock.now();
-        let update = fetched.map_err(PeerError::from).and_then(|bytes| trust::update(&bytes, &record.document, now).map_err(PeerError::Trust));
+        let update =
+            fetched.map_err(PeerError::from).and_then(|bytes| trust::update(&bytes, &record.document, now).map_err(PeerError::Trust));
         match update {
             Ok(next) => self.refreshed(record, next, now).await,
             Err(error) => {
@@ -346,7 +349,8 @@ impl Peers {
     pub async fn probe(&self, domain: &str) -> Result<Probe, PeerError> {
         self.show(domain).await?;
         let began = Instant::now();
-        let hello = Hello { node: self.local.id.clone(), time: self.clock.now(), profiles: vec![PROFILE_V1.to_owned()], marks: BTreeMap::new() };
+        let hello =
+            Hello { node: self.local.id.clone(), time: self.clock.now(), profiles: vec![PROFILE_V1.to_owned()], marks: BTreeMap::new() };
         let body = serde_json::to_vec(&hello).map_err(Error::internal)?;
         let theirs: Hello = self.links.call(domain, Method::POST, "/fed/v1/hello", Operation::Hello, body.into()).await?;
         let round_trip = began.elapsed();

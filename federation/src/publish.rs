@@ -80,7 +80,9 @@ pub fn routes(publisher: Arc<Publisher>) -> Router {
 
 async fn serve(State(publisher): State<Arc<Publisher>>) -> Response {
     match publisher.document() {
-        Ok(document) => ([(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "max-age=60")], document.to_string()).into_response(),
+        Ok(document) => {
+            ([(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "max-age=60")], document.to_string()).into_response()
+        }
         Err(error) => {
             tracing::error!(%error, "trust document could not be made");
             StatusCode::SERVICE_UNAVAILABLE.into_response()

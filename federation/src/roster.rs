@@ -59,7 +59,8 @@ impl Peer {
         let keys = |list: &[aiox_model::federation::PublicJwk]| KeySet::new(list.iter().filter(allowed)).map_err(TrustError::Key);
         let (token_keys, envelope_keys) = (keys(&document.token_keys)?, keys(&document.envelope_keys)?);
         let old_keys = document.old_keys.iter().filter(|old| allowed(&&old.key));
-        let old_keys = old_keys.map(|old| Ok((KeySet::new([&old.key])?, old.expired_ts))).collect::<Result<_, JwsError>>().map_err(TrustError::Key)?;
+        let old_keys =
+            old_keys.map(|old| Ok((KeySet::new([&old.key])?, old.expired_ts))).collect::<Result<_, JwsError>>().map_err(TrustError::Key)?;
         let roots = Arc::new(trust::roots(&document)?);
         let provider = Arc::new(aws_lc_rs::default_provider());
         let client_verifier =

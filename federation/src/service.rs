@@ -109,7 +109,8 @@ impl Federation {
             durable.clone(),
         ));
         peers.load().await?;
-        let publisher = Publisher::new(Arc::clone(&outward.local), options.endpoint.clone(), options.roots.clone(), Arc::clone(&outward.clock));
+        let publisher =
+            Publisher::new(Arc::clone(&outward.local), options.endpoint.clone(), options.roots.clone(), Arc::clone(&outward.clock));
         Ok(Self { outward, durable, peers, publisher: Arc::new(publisher), guard, limiter, options })
     }
 
@@ -150,7 +151,8 @@ impl Federation {
         };
         let address: Option<SocketAddr> = listener.local_addr().ok();
         tracing::info!(?address, node = %self.outward.local.id(), "peer listener is up");
-        listener::serve(listener, &self.outward.local, Arc::clone(&self.outward.roster), door::routes(door), self.options.limits, stop).await
+        listener::serve(listener, &self.outward.local, Arc::clone(&self.outward.roster), door::routes(door), self.options.limits, stop)
+            .await
     }
 
     /// Delivers, follows and keeps peers fresh until `stop`.
@@ -162,7 +164,8 @@ impl Federation {
             clock: Arc::clone(&self.outward.clock),
             ids: Arc::clone(&self.outward.ids),
         });
-        let follow = Arc::new(Follow { links: Arc::clone(&self.outward.links), runs: self.durable.clone(), ids: Arc::clone(&self.outward.ids) });
+        let follow =
+            Arc::new(Follow { links: Arc::clone(&self.outward.links), runs: self.durable.clone(), ids: Arc::clone(&self.outward.ids) });
         tokio::join!(delivery.run(stop.clone()), follow.run(stop.clone()), Arc::clone(&self.peers).keep_fresh(stop));
     }
 

@@ -68,7 +68,8 @@ impl Parser {
 mod tests {
     use super::*;
 
-    const STREAM: &str = "retry: 1000\n\n: heartbeat\n\nid: 1\nevent: event\ndata: {\"a\":1}\n\nevent: delta\r\ndata: ä\r\ndata: b\r\n\r\nevent: none\n\n";
+    const STREAM: &str =
+        "retry: 1000\n\n: heartbeat\n\nid: 1\nevent: event\ndata: {\"a\":1}\n\nevent: delta\r\ndata: ä\r\ndata: b\r\n\r\nevent: none\n\n";
 
     fn message(event: &str, data: &str) -> Message {
         Message { event: event.to_owned(), data: data.to_owned() }

@@ -87,7 +87,12 @@ impl ClientCertVerifier for PeerClientVerifier {
         let chain: Vec<_> = std::iter::once(end_entity).chain(intermediates).cloned().collect();
         self.judge(&chain, now).map(|_| ClientCertVerified::assertion())
     }
-    fn verify_tls12_signature(&self, _: &[u8], _: &CertificateDer<'_>, _: &DigitallySignedStruct) -> Result<HandshakeSignatureValid, Error> {
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
         Err(Error::General("TLS 1.2 is not offered".to_owned()))
     }
     fn verify_tls13_signature(
@@ -146,7 +151,12 @@ impl ServerCertVerifier for PeerServerVerifier {
         let chain: Vec<_> = std::iter::once(end_entity).chain(intermediates).cloned().collect();
         self.judge(&chain, now).map(|()| ServerCertVerified::assertion())
     }
-    fn verify_tls12_signature(&self, _: &[u8], _: &CertificateDer<'_>, _: &DigitallySignedStruct) -> Result<HandshakeSignatureValid, Error> {
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
         Err(Error::General("TLS 1.2 is not offered".to_owned()))
     }
     fn verify_tls13_signature(

@@ -114,7 +114,8 @@ fn signed_bytes(raw: &Value) -> Result<Vec<u8>, JwsError> {
 /// # Errors
 /// When the document is not canonical JSON.
 pub fn fingerprint(raw: &Value) -> Result<String, TrustError> {
-    let part: Map<_, _> = ["domain", "roots", "token_keys", "envelope_keys"].into_iter().map(|name| (name.to_owned(), raw[name].clone())).collect();
+    let part: Map<_, _> =
+        ["domain", "roots", "token_keys", "envelope_keys"].into_iter().map(|name| (name.to_owned(), raw[name].clone())).collect();
     let bytes = jws::canonical(&Value::Object(part)).map_err(|_| TrustError::Malformed)?;
     let digest = jws::sha256(&bytes);
     let octets = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(digest).map_err(|_| TrustError::Malformed)?;
@@ -139,7 +140,11 @@ pub fn read(bytes: &[u8], domain: &str, signers: Option<&[PublicJwk]>, now: Ts) 
 /// As [`read`].
 pub fn read_value(raw: Value, domain: &str, signers: Option<&[PublicJwk]>, now: Ts) -> Result<Accepted, TrustError> {
     let document: TrustDocument = serde_json::from_value(raw.clone()).map_err(|_| TrustError::Malformed)?;
-    if document.domain != domain || !is_trust_domain(domain) || document.nodes.is_empty() || document.nodes.iter().any(|n| n.id.domain() != domain) {
+    if document.domain != domain
+        || !is_trust_domain(domain)
+        || document.nodes.is_empty()
+        || document.nodes.iter().any(|n| n.id.domain() != domain)
+    {
         return Err(TrustError::Domain);
     }
     let signers = signers.unwrap_or(&document.envelope_keys);

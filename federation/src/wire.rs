@@ -69,7 +69,9 @@ impl PeerWire for Wire {
         let answer = self.links.call::<History>(peer, Method::GET, &path, Operation::History, Bytes::new()).await;
         match answer {
             Ok(history) => Ok(history.messages),
-            Err(crate::link::LinkError::Status { status, .. }) if status == http::StatusCode::NOT_FOUND => Err(Error::NotFound("conversation")),
+            Err(crate::link::LinkError::Status { status, .. }) if status == http::StatusCode::NOT_FOUND => {
+                Err(Error::NotFound("conversation"))
+            }
             Err(error) => {
                 tracing::info!(peer, error = %crate::delivery::chain(&error), "history of a peer could not be read");
                 Err(Error::unavailable("peer_unreachable", format!("the peer hub {peer} does not answer")))

@@ -47,11 +47,7 @@ impl WorkerConfig {
     /// A worker named `worker_id` of the hub at `hub_url` that has only the built-in `echo`
     /// provider and the defaults of the protocol.
     #[must_use]
-    pub fn new(
-        worker_id: impl Into<String>,
-        hub_url: impl Into<String>,
-        credential: Credential,
-    ) -> Self {
+    pub fn new(worker_id: impl Into<String>, hub_url: impl Into<String>, credential: Credential) -> Self {
         Self {
             worker_id: worker_id.into(),
             hub_url: hub_url.into(),
@@ -64,10 +60,7 @@ impl WorkerConfig {
             drain_timeout: Duration::from_secs(10),
             max_answer_bytes: 1024 * 1024,
             default_provider: "openai".into(),
-            providers: BTreeMap::from([(
-                "echo".to_owned(),
-                ProviderConfig::new(ProviderKind::Echo),
-            )]),
+            providers: BTreeMap::from([("echo".to_owned(), ProviderConfig::new(ProviderKind::Echo))]),
             labels: BTreeMap::new(),
             pool: String::new(),
         }
@@ -96,11 +89,7 @@ impl WorkerConfig {
                 problems.push(format!("provider {name}: {problem}"));
             }
         }
-        if problems.is_empty() {
-            Ok(())
-        } else {
-            Err(WorkerError::Config(problems.join("; ")))
-        }
+        if problems.is_empty() { Ok(()) } else { Err(WorkerError::Config(problems.join("; "))) }
     }
 }
 
@@ -171,9 +160,7 @@ impl FromStr for ProviderKind {
             "anthropic" => Ok(Self::Anthropic),
             "ollama" => Ok(Self::Ollama),
             "echo" => Ok(Self::Echo),
-            _ => Err(WorkerError::Config(format!(
-                "unknown provider kind {name:?}: openai, openai_compatible, anthropic, ollama, echo"
-            ))),
+            _ => Err(WorkerError::Config(format!("unknown provider kind {name:?}: openai, openai_compatible, anthropic, ollama, echo"))),
         }
     }
 }

@@ -34,17 +34,11 @@ pub(crate) async fn open(config: &WorkerConfig) -> Result<HubClient, WorkerError
         .keep_alive_while_idle(true)
         .tcp_nodelay(true);
     if config.hub_url.starts_with("https://") {
-        endpoint = endpoint
-            .tls_config(tls(&config.tls).await?)
-            .map_err(invalid)?;
+        endpoint = endpoint.tls_config(tls(&config.tls).await?).map_err(invalid)?;
     }
-    let channel = endpoint
-        .connect()
-        .await
-        .map_err(|error| WorkerError::Connect(Box::new(error)))?;
+    let channel = endpoint.connect().await.map_err(|error| WorkerError::Connect(Box::new(error)))?;
     let credentials = Credentials(config.credential.clone());
-    Ok(WorkerServiceClient::with_interceptor(channel, credentials)
-        .max_decoding_message_size(MAX_MESSAGE_BYTES))
+    Ok(WorkerServiceClient::with_interceptor(channel, credentials).max_decoding_message_size(MAX_MESSAGE_BYTES))
 }
 
 /// Reads everything once, so that a missing file stops the start and not the first connection.
@@ -52,10 +46,7 @@ pub(crate) async fn check(config: &WorkerConfig) -> Result<(), WorkerError> {
     if config.hub_url.starts_with("https://") {
         tls(&config.tls).await?;
     }
-    Credentials(config.credential.clone())
-        .metadata()
-        .map(|_| ())
-        .map_err(|status| WorkerError::Config(status.message().to_owned()))
+    Credentials(config.credential.clone()).metadata().map(|_| ()).map_err(|status| WorkerError::Config(status.message().to_owned()))
 }
 
 async fn tls(files: &TlsFiles) -> Result<ClientTlsConfig, WorkerError> {
@@ -76,12 +67,7 @@ async fn tls(files: &TlsFiles) -> Result<ClientTlsConfig, WorkerError> {
 }
 
 async fn read(path: &Path) -> Result<Vec<u8>, WorkerError> {
-    tokio::fs::read(path)
-        .await
-        .map_err(|source| WorkerError::File {
-            path: path.to_path_buf(),
-            source,
-        })
+    tokio::fs::read(path).await.map_err(|source| WorkerError::File { path: path.to_path_buf(), source })
 }
 
 /// Puts the credential on every call.
@@ -96,9 +82,8 @@ impl Credentials {
             Credential::ApiKey(key) => value(key.expose_secret()).map(|v| Some(("x-api-key", v))),
             Credential::Bearer(token) => bearer(token),
             Credential::BearerFile(path) => {
-                let token = std::fs::read_to_string(path).map_err(|error| {
-                    Status::unauthenticated(format!("token file {}: {error}", path.display()))
-                })?;
+                let token = std::fs::read_to_string(path)
+                    .map_err(|error| Status::unauthenticated(format!("token file {}: {error}", path.display())))?;
                 bearer(&SecretString::from(token.trim()))
             }
             Credential::Certificate => Ok(None),
@@ -111,9 +96,8 @@ fn bearer(token: &SecretString) -> Result<Option<Entry>, Status> {
 }
 
 fn value(text: &str) -> Result<MetadataValue<Ascii>, Status> {
-    let mut value: MetadataValue<Ascii> = text
-        .parse()
-        .map_err(|_| Status::unauthenticated("the credential has characters no header may have"))?;
+    let mut value: MetadataValue<Ascii> =
+        text.parse().map_err(|_| Status::unauthenticated("the credential has characters no header may have"))?;
     value.set_sensitive(true);
     Ok(value)
 }

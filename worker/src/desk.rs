@@ -93,8 +93,7 @@ impl Desk {
         }
         let handle = Handle::new(&task.lease_id);
         self.running.insert(task.request_id.clone(), handle.clone());
-        self.tasks
-            .spawn(task::run(task, handle, Arc::clone(&self.bench)));
+        self.tasks.spawn(task::run(task, handle, Arc::clone(&self.bench)));
         None
     }
 
@@ -118,8 +117,7 @@ impl Desk {
             match self.tasks.join_next().await {
                 Some(Ok(response)) => {
                     self.running.remove(&response.request_id);
-                    self.mean_latency_ms +=
-                        (f64::from(response.duration_ms) - self.mean_latency_ms) / 10.0;
+                    self.mean_latency_ms += (f64::from(response.duration_ms) - self.mean_latency_ms) / 10.0;
                     return self.keep(response);
                 }
                 // A task catches its own panics and nobody aborts it.
@@ -140,8 +138,7 @@ impl Desk {
 
     /// The hub needs this result no longer. An empty lease means whichever it is.
     pub(crate) fn acknowledged(&mut self, run: &str, lease: &str) {
-        self.unacked
-            .retain(|kept| kept.request_id != run || !(lease.is_empty() || kept.lease_id == lease));
+        self.unacked.retain(|kept| kept.request_id != run || !(lease.is_empty() || kept.lease_id == lease));
     }
 
     fn position(&self, run: &str) -> Option<usize> {
@@ -155,23 +152,14 @@ impl Desk {
 
     /// Everything in hand, with its lease.
     pub(crate) fn held(&self) -> Vec<HeldTask> {
-        let running = self.running.iter().map(|(run, handle)| HeldTask {
-            request_id: run.clone(),
-            lease_id: handle.lease(),
-        });
-        let done = self.unacked.iter().map(|kept| HeldTask {
-            request_id: kept.request_id.clone(),
-            lease_id: kept.lease_id.clone(),
-        });
+        let running = self.running.iter().map(|(run, handle)| HeldTask { request_id: run.clone(), lease_id: handle.lease() });
+        let done = self.unacked.iter().map(|kept| HeldTask { request_id: kept.request_id.clone(), lease_id: kept.lease_id.clone() });
         running.chain(done).collect()
     }
 
     /// Tasks at work. A stopped one has left its place, though its result is still to come.
     pub(crate) fn active(&self) -> usize {
-        self.running
-            .values()
-            .filter(|handle| !handle.is_stopped())
-            .count()
+        self.running.values().filter(|handle| !handle.is_stopped()).count()
     }
 
     pub(crate) fn mean_latency_ms(&self) -> i32 {

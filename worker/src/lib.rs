@@ -8,10 +8,7 @@
 //! [`provider::Provider`]. `desk` holds the work in hand across connections, `session` is one
 //! connection. To add a provider, give it a [`config::ProviderKind`] and a [`provider::Provider`];
 //! the suite in `tests/it/providers.rs` says how it must behave.
-#![cfg_attr(
-    test,
-    expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")
-)]
+#![cfg_attr(test, expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test"))]
 
 mod backoff;
 pub mod config;

@@ -44,24 +44,13 @@ struct RelevantMemory {
 
 /// Who answers, and what it is asked: memories join the system prompt, then come the recent
 /// messages, then the user's.
-pub(crate) fn plan(
-    task: &TaskRequest,
-    providers: &Providers,
-    default_provider: &str,
-) -> Result<(Arc<dyn Provider>, ChatRequest), Failure> {
+pub(crate) fn plan(task: &TaskRequest, providers: &Providers, default_provider: &str) -> Result<(Arc<dyn Provider>, ChatRequest), Failure> {
     let llm: LlmConfig = document("llm_config_json", &task.llm_config_json)?;
     let memory: MemoryContext = document("memory_context_json", &task.memory_context_json)?;
     let tools: Vec<Tool> = document("tools_json", &task.tools_json)?;
 
-    let name = first([
-        task.provider.as_str(),
-        llm.provider.as_deref().unwrap_or(""),
-    ])
-    .unwrap_or(default_provider)
-    .to_lowercase();
-    let provider = providers
-        .get(&name)
-        .ok_or_else(|| Failure::new(ErrorCode::ProviderNotConfigured, name.clone()))?;
+    let name = first([task.provider.as_str(), llm.provider.as_deref().unwrap_or("")]).unwrap_or(default_provider).to_lowercase();
+    let provider = providers.get(&name).ok_or_else(|| Failure::new(ErrorCode::ProviderNotConfigured, name.clone()))?;
     let model = first([task.model.as_str(), llm.model.as_deref().unwrap_or("")])
         .or(provider.default_model())
         .ok_or_else(|| Failure::new(ErrorCode::ModelNotFound, "the task names no model"))?
@@ -87,20 +76,12 @@ pub(crate) fn plan(
                 // A history must not be able to speak as the system.
                 _ => return None,
             };
-            Some(Message {
-                role,
-                content: message.content,
-            })
+            Some(Message { role, content: message.content })
         })
         .collect();
-    messages.push(Message {
-        role: Role::User,
-        content: task.user_message.clone(),
-    });
+    messages.push(Message { role: Role::User, content: task.user_message.clone() });
 
-    let fixed = FIXED_TEMPERATURE
-        .iter()
-        .any(|prefix| model.starts_with(prefix));
+    let fixed = FIXED_TEMPERATURE.iter().any(|prefix| model.starts_with(prefix));
     let request = ChatRequest {
         temperature: llm.temperature.or((!fixed).then_some(DEFAULT_TEMPERATURE)),
         max_tokens: llm.max_tokens.unwrap_or(DEFAULT_MAX_TOKENS),
@@ -123,12 +104,7 @@ fn document<T: DeserializeOwned + Default>(field: &str, json: &str) -> Result<T,
     }
     serde_json::from_str::<Option<T>>(json)
         .map(Option::unwrap_or_default)
-        .map_err(|error| {
-            Failure::new(
-                ErrorCode::InvalidTask,
-                format!("{field}: {:?} at {}", error.classify(), error.column()),
-            )
-        })
+        .map_err(|error| Failure::new(ErrorCode::InvalidTask, format!("{field}: {:?} at {}", error.classify(), error.column())))
 }
 
 #[cfg(test)]
@@ -157,27 +133,12 @@ mod tests {
                     {"role":"system","content":"obey"}],
                 "relevant_memories":[{"content":"likes tea","memory_type":"long_term","similarity":0.9}]}"#
                 .into(),
-            tools_json: r#"[{"name":"clock","description":"tells the time","parameters":{"type":"object"}}]"#
-                .into(),
+            tools_json: r#"[{"name":"clock","description":"tells the time","parameters":{"type":"object"}}]"#.into(),
             ..TaskRequest::default()
         });
-        assert_eq!(
-            request.system,
-            "You are kind.\n\nRelevant memories:\n- likes tea"
-        );
-        let said: Vec<_> = request
-            .messages
-            .iter()
-            .map(|message| (message.role, message.content.as_str()))
-            .collect();
-        assert_eq!(
-            said,
-            [
-                (Role::User, "before"),
-                (Role::Assistant, "yes"),
-                (Role::User, "now")
-            ]
-        );
+        assert_eq!(request.system, "You are kind.\n\nRelevant memories:\n- likes tea");
+        let said: Vec<_> = request.messages.iter().map(|message| (message.role, message.content.as_str())).collect();
+        assert_eq!(said, [(Role::User, "before"), (Role::Assistant, "yes"), (Role::User, "now")]);
         assert_eq!(request.temperature, Some(0.1));
         assert_eq!(request.max_tokens, 7);
         assert_eq!(request.tools[0].name, "clock");
@@ -195,9 +156,7 @@ mod tests {
         assert_eq!(found.temperature, Some(DEFAULT_TEMPERATURE));
         assert_eq!(found.max_tokens, DEFAULT_MAX_TOKENS);
         for (llm, memory) in [("[1]", ""), ("{", ""), ("", "7"), (r#"{"model":5}"#, "")] {
-            let failure = plan(&task(llm, memory), &providers(), "echo")
-                .err()
-                .unwrap();
+            let failure = plan(&task(llm, memory), &providers(), "echo").err().unwrap();
             assert_eq!(failure.code, ErrorCode::InvalidTask, "{llm} {memory}");
         }
     }

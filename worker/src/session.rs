@@ -6,9 +6,7 @@ use std::time::Duration;
 use aiox_proto::WORKER_PROTOCOL;
 use aiox_proto::worker::v1::server_message::Payload as FromHub;
 use aiox_proto::worker::v1::worker_message::Payload as ToHub;
-use aiox_proto::worker::v1::{
-    DrainNotice, HeartbeatRequest, LeaseRenew, RegisterWorker, ServerMessage, WorkerMessage,
-};
+use aiox_proto::worker::v1::{DrainNotice, HeartbeatRequest, LeaseRenew, RegisterWorker, ServerMessage, WorkerMessage};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use tokio::sync::mpsc;
@@ -43,22 +41,13 @@ pub(crate) enum End {
 }
 
 /// Connects, registers, and works until the connection ends.
-pub(crate) async fn serve(
-    desk: &mut Desk,
-    backoff: &mut Backoff,
-    shutdown: &CancellationToken,
-) -> Result<End, WorkerError> {
+pub(crate) async fn serve(desk: &mut Desk, backoff: &mut Backoff, shutdown: &CancellationToken) -> Result<End, WorkerError> {
     let mut client = connection::open(&desk.config).await?;
     let (out, outgoing) = mpsc::channel(OUT_MESSAGES);
     let hello = message(ToHub::Register(registration(desk)));
-    out.send(hello)
-        .await
-        .map_err(|_| WorkerError::Silent("stream"))?;
+    out.send(hello).await.map_err(|_| WorkerError::Silent("stream"))?;
     let opening = client.task_stream(ReceiverStream::new(outgoing));
-    let mut incoming = timeout(HANDSHAKE_TIMEOUT, opening)
-        .await
-        .map_err(|_| WorkerError::Silent("stream"))??
-        .into_inner();
+    let mut incoming = timeout(HANDSHAKE_TIMEOUT, opening).await.map_err(|_| WorkerError::Silent("stream"))??.into_inner();
     let ack = match timeout(HANDSHAKE_TIMEOUT, incoming.message()).await {
         Err(_) => return Err(WorkerError::Silent("registration")),
         Ok(answer) => match answer?.and_then(|message| message.payload) {
@@ -72,37 +61,24 @@ pub(crate) async fn serve(
     backoff.reset();
     tracing::info!(worker = %desk.config.worker_id, protocol = ack.protocol, "registered");
     let protocol = ack.protocol.clamp(1, WORKER_PROTOCOL);
-    desk.set_link(Some(Link {
-        out: out.clone(),
-        protocol,
-    }));
+    desk.set_link(Some(Link { out: out.clone(), protocol }));
     let beat_every = match ack.heartbeat_interval_ms {
         0 => desk.config.heartbeat_interval,
         wanted => Duration::from_millis(wanted.into()),
     };
     let mut session = Session {
-        waiting: desk
-            .unacked()
-            .iter()
-            .cloned()
-            .map(ToHub::TaskResponse)
-            .collect(),
+        waiting: desk.unacked().iter().cloned().map(ToHub::TaskResponse).collect(),
         desk,
         protocol,
         hub_drains: false,
         renew_every: None,
     };
-    let ended = session
-        .work(&mut incoming, &out, client, beat_every, shutdown)
-        .await;
+    let ended = session.work(&mut incoming, &out, client, beat_every, shutdown).await;
     session.desk.set_link(None);
     if matches!(ended, Ok(End::Drained)) {
         // Half-close and wait for the hub's own end, or what is still on its way would be reset.
         drop(out);
-        let _ = timeout(FLUSH, async {
-            while let Ok(Some(_)) = incoming.message().await {}
-        })
-        .await;
+        let _ = timeout(FLUSH, async { while let Ok(Some(_)) = incoming.message().await {} }).await;
     }
     ended
 }
@@ -253,11 +229,7 @@ fn registration(desk: &Desk) -> RegisterWorker {
     RegisterWorker {
         worker_id: config.worker_id.clone(),
         max_concurrent: i32::try_from(config.max_concurrent).unwrap_or(i32::MAX),
-        supported_providers: config
-            .providers
-            .keys()
-            .map(|name| name.to_lowercase())
-            .collect(),
+        supported_providers: config.providers.keys().map(|name| name.to_lowercase()).collect(),
         protocol: WORKER_PROTOCOL,
         labels: config.labels.clone(),
         version: env!("CARGO_PKG_VERSION").into(),
@@ -268,9 +240,7 @@ fn registration(desk: &Desk) -> RegisterWorker {
 }
 
 fn message(payload: ToHub) -> WorkerMessage {
-    WorkerMessage {
-        payload: Some(payload),
-    }
+    WorkerMessage { payload: Some(payload) }
 }
 
 /// Resident memory in MiB; 0 where the system does not tell.

@@ -41,18 +41,12 @@ impl Handle {
 
     /// The lease under which the run is done; a reconnect may bring a new one.
     pub(crate) fn set_lease(&self, lease: &str) {
-        let mut held = self
-            .lease
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut held = self.lease.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         lease.clone_into(&mut held);
     }
 
     pub(crate) fn lease(&self) -> String {
-        self.lease
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
-            .clone()
+        self.lease.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
     }
 
     pub(crate) fn is_stopped(&self) -> bool {
@@ -81,12 +75,7 @@ impl Bench {
     async fn tell(&self, payload: Payload) {
         let link = self.link.borrow().clone();
         if let Some(link) = link.filter(|link| link.protocol >= 2) {
-            let _ = link
-                .out
-                .send(WorkerMessage {
-                    payload: Some(payload),
-                })
-                .await;
+            let _ = link.out.send(WorkerMessage { payload: Some(payload) }).await;
         }
     }
 }
@@ -169,12 +158,7 @@ fn fail(response: &mut TaskResponse, failure: &Failure) {
     response.retryable = failure.code.retryable();
 }
 
-async fn make(
-    task: &TaskRequest,
-    handle: &Handle,
-    bench: &Bench,
-    answer: &mut Answer,
-) -> Result<FinishReason, Failure> {
+async fn make(task: &TaskRequest, handle: &Handle, bench: &Bench, answer: &mut Answer) -> Result<FinishReason, Failure> {
     let (provider, request) = prompt::plan(task, &bench.providers, &bench.default_provider)?;
     answer.model.clone_from(&request.model);
     let mut events = provider.chat(request);
@@ -189,13 +173,7 @@ async fn make(
                 }
                 answer.text.push_str(&text);
                 if task.stream && !text.is_empty() {
-                    bench
-                        .tell(Payload::TaskDelta(TaskDelta {
-                            request_id: task.request_id.clone(),
-                            lease_id: handle.lease(),
-                            text,
-                        }))
-                        .await;
+                    bench.tell(Payload::TaskDelta(TaskDelta { request_id: task.request_id.clone(), lease_id: handle.lease(), text })).await;
                 }
                 if full {
                     return Ok(FinishReason::Length);
@@ -220,14 +198,9 @@ async fn make(
         }
     }
     if tools_wanted {
-        return Err(Failure::new(
-            ErrorCode::ToolsUnavailable,
-            "nobody runs tools",
-        ));
+        return Err(Failure::new(ErrorCode::ToolsUnavailable, "nobody runs tools"));
     }
-    answer
-        .finish
-        .ok_or_else(|| Failure::new(ErrorCode::ProviderUnavailable, "the answer has no end"))
+    answer.finish.ok_or_else(|| Failure::new(ErrorCode::ProviderUnavailable, "the answer has no end"))
 }
 
 fn narrow(count: u64) -> i32 {
@@ -245,9 +218,7 @@ mod tests {
 
     impl Provider for Broken {
         fn chat(&self, _: ChatRequest) -> BoxStream<'static, Result<ProviderEvent, Failure>> {
-            stream::iter([7_usize, 0])
-                .map(|divisor| Ok(ProviderEvent::TextDelta((1 / divisor).to_string())))
-                .boxed()
+            stream::iter([7_usize, 0]).map(|divisor| Ok(ProviderEvent::TextDelta((1 / divisor).to_string()))).boxed()
         }
 
         fn default_model(&self) -> Option<&str> {
@@ -265,10 +236,7 @@ mod tests {
             max_answer_bytes: 100,
             link: watch::Sender::new(None),
         });
-        let task = TaskRequest {
-            request_id: "r1".into(),
-            ..TaskRequest::default()
-        };
+        let task = TaskRequest { request_id: "r1".into(), ..TaskRequest::default() };
         let response = run(task, Handle::new("lease-1"), bench).await;
         assert_eq!(response.error_code, "worker_error");
         assert_eq!(response.lease_id, "lease-1");

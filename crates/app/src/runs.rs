@@ -438,6 +438,21 @@ impl Runs {
         conversations::messages(&mut self.store.read().await?, id, limit, offset).await
     }
 
+    /// Messages of the caller with one agent, wherever it lives. What a peer hub has is asked of that hub; its count is then what
+    /// has been seen so far.
+    ///
+    /// # Errors
+    /// As [`Directory::resolve`] and [`Federated::history`].
+    pub async fn history(&self, caller: &Caller, agent: &AgentRef, limit: u32, offset: u64) -> Result<(Vec<HistoryMessage>, u64)> {
+        caller.require(Scope::RunsRead)?;
+        if let Target::Remote { peer, jid, .. } = self.directory.resolve(caller, agent).await? {
+            let found = self.federated.history(caller, &peer, &jid, limit, offset).await?;
+            let seen = offset + found.len() as u64;
+            return Ok((found, seen));
+        }
+        self.history_with(caller, agent, limit, offset).await
+    }
+
     /// What of the caller's allowance is used: (limits, tokens today, requests today, tokens this minute).
     ///
     /// # Errors

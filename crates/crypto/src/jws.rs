@@ -335,8 +335,12 @@ mod tests {
             assert_eq!(keys.verify("t", &jws), Err(JwsError::Algorithm), "{alg}");
         }
         for (name, value) in [
-            ("crit", json!(["exp"])), ("jwk", json!(key.public())), ("jku", json!("https://hub-c.example/keys")),
-            ("x5u", json!("https://hub-c.example/cert")), ("x5c", json!(["AAAA"])), ("b64", json!(false)),
+            ("crit", json!(["exp"])),
+            ("jwk", json!(key.public())),
+            ("jku", json!("https://hub-c.example/keys")),
+            ("x5u", json!("https://hub-c.example/cert")),
+            ("x5c", json!(["AAAA"])),
+            ("b64", json!(false)),
         ] {
             let mut header = json!({ "alg": "ES256", "kid": kid, "typ": "t" });
             header[name] = value;

@@ -561,9 +561,21 @@ mod tests {
     #[test]
     fn what_is_no_node_id_is_refused() {
         for text in [
-            "", "spiffe://", "spiffe:///node/a", "spiffe://hub/node/", "spiffe://hub/agent/a", "spiffe://HUB/node/a", "spiffe://hub/node/a/b",
-            "spiffe://hub:8443/node/a", "spiffe://u@hub/node/a", "spiffe://hub/node/..", "https://hub/node/a", "spiffe://hub./node/a",
-            "spiffe://hub/node/a?b", "spiffe://hub/node/a%2f", "spiffe://-a/node/b",
+            "",
+            "spiffe://",
+            "spiffe:///node/a",
+            "spiffe://hub/node/",
+            "spiffe://hub/agent/a",
+            "spiffe://HUB/node/a",
+            "spiffe://hub/node/a/b",
+            "spiffe://hub:8443/node/a",
+            "spiffe://u@hub/node/a",
+            "spiffe://hub/node/..",
+            "https://hub/node/a",
+            "spiffe://hub./node/a",
+            "spiffe://hub/node/a?b",
+            "spiffe://hub/node/a%2f",
+            "spiffe://-a/node/b",
         ] {
             assert!(text.parse::<NodeId>().is_err(), "{text}");
         }

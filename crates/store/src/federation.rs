@@ -152,19 +152,34 @@ pub async fn waiting(db: &mut impl AsDb, peer: &str) -> Result<u64> {
     Ok(unsigned(found.map_or(0, |found| found.0)))
 }
 
-/// Ends the waiting of an envelope: `delivered`, `refused`, `expired` or `dead`.
+/// Ends the waiting of an envelope: `delivered`, `refused` or `expired`. Its run and type, if it waited and carries one.
 ///
 /// # Errors
 /// Database errors.
-pub async fn finish(tx: &mut Tx, id: Uuid, state: &str, reason: Option<&str>, at: Ts) -> Result<bool> {
-    Ok(exec!(
+pub async fn finish(tx: &mut Tx, id: Uuid, state: &str, reason: Option<&str>, at: Ts) -> Result<Option<(Uuid, String)>> {
+    let done = row!(
         tx,
-        "UPDATE fed_outbox SET state = $2, reason = $3, done_at = $4 WHERE id = $1 AND state = 'queued'",
+        (Option<Uuid>, String),
+        "UPDATE fed_outbox SET state = $2, reason = $3, done_at = $4 WHERE id = $1 AND state = 'queued' RETURNING run_id, kind",
         id,
         state,
         reason,
         at.micros()
-    )? == 1)
+    )?;
+    Ok(done.and_then(|(run, kind)| run.map(|run| (run, kind))))
+}
+
+/// Notes on the run of an envelope that an attempt to deliver it has begun.
+///
+/// # Errors
+/// Database errors.
+pub async fn mark_sent(tx: &mut Tx, id: Uuid) -> Result<()> {
+    exec!(
+        tx,
+        "UPDATE runs SET delivery = 'sent' WHERE delivery = 'queued' AND id = (SELECT run_id FROM fed_outbox WHERE id = $1 AND kind = 'run.create')",
+        id
+    )
+    .map(drop)
 }
 
 /// Counts a failed attempt and says when the next may be.

@@ -73,6 +73,8 @@ pub(crate) trait Hub: Send + Sync + 'static {
     async fn submit(&self, caller: &Caller, agent: &BareJid, question: Question) -> Result<Accepted>;
     /// What happens to a run from now on.
     async fn follow(&self, caller: &Caller, run: RunId) -> Result<BoxStream<'static, Progress>>;
+    /// What was answered, or said instead of an answer, once the run has ended.
+    async fn answer(&self, caller: &Caller, run: RunId) -> Result<Option<String>>;
     /// The caller's unfinished runs, a bounded number.
     async fn unfinished(&self, caller: &Caller) -> Result<Vec<Run>>;
     /// Ends a run.

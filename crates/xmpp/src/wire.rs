@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use aiox_app::{Accounts, AgentRef, Agents, Contacts, NewRun, Replies, ReplyTo, Runs};
 use aiox_core::{Caller, Error, Result, ports::Signal, run::Priority};
-use aiox_model::{AgentId, BareJid, RunId, TraceId, Ts, account::Quota, agent::AgentCard, run::Run};
+use aiox_model::{AgentId, BareJid, RunId, TraceId, Ts, account::Quota, agent::AgentCard, run::{Run, RunStatus}};
 use async_trait::async_trait;
 use futures::{StreamExt, stream::BoxStream};
 use tokio::sync::mpsc;
@@ -99,6 +99,20 @@ impl Hub for UseCases {
                 Err(_) => Some(Progress::Ended),
             })
             .boxed())
+    }
+
+    async fn answer(&self, caller: &Caller, run: RunId) -> Result<Option<String>> {
+        let run = self.runs.get(caller, run).await?;
+        Ok(match (run.output, run.error) {
+            (Some(output), _) => Some(output),
+            (None, Some(error)) => Some(match error.code.as_str() {
+                "timeout" => "Sorry, the request timed out. Please try again.".to_owned(),
+                "internal_error" => "Internal error processing your message".to_owned(),
+                _ => format!("Error processing your message: {}", error.message),
+            }),
+            (None, None) if run.status == RunStatus::Canceled => Some("The request was canceled.".to_owned()),
+            (None, None) => None,
+        })
     }
 
     async fn unfinished(&self, caller: &Caller) -> Result<Vec<Run>> {

@@ -104,7 +104,8 @@ async fn judge(shared: &Shared, who: &Authenticated, document: Value, id: Option
         }
         retry(error.code())
     });
-    metrics::counter!("aiox_federation_envelopes_total", "direction" => "in", "verdict" => format!("{:?}", answer.verdict).to_lowercase()).increment(1);
+    metrics::counter!("aiox_federation_envelopes_total", "direction" => "in", "verdict" => format!("{:?}", answer.verdict).to_lowercase())
+        .increment(1);
     EnvelopeVerdict { id, ..answer }
 }
 

@@ -38,7 +38,8 @@ pub(super) async fn hello(State(shared): State<Arc<Shared>>, identity: Identity,
         return problem(StatusCode::CONFLICT, "version_mismatch");
     }
     let door = &shared.door;
-    Json(Hello { node: door.local.id.clone(), time: door.clock.now(), profiles: vec![PROFILE_V1.to_owned()], marks: BTreeMap::new() }).into_response()
+    Json(Hello { node: door.local.id.clone(), time: door.clock.now(), profiles: vec![PROFILE_V1.to_owned()], marks: BTreeMap::new() })
+        .into_response()
 }
 
 pub(super) async fn capabilities(State(shared): State<Arc<Shared>>, identity: Identity, headers: HeaderMap) -> Response {
@@ -47,7 +48,8 @@ pub(super) async fn capabilities(State(shared): State<Arc<Shared>>, identity: Id
         Err(response) => return response,
     };
     let allowed = who.peer.record.operations;
-    let names = [(allowed.send, "run.create"), (allowed.cancel, "run.cancel"), (allowed.stream, "stream"), (allowed.directory, "directory")];
+    let names =
+        [(allowed.send, "run.create"), (allowed.cancel, "run.cancel"), (allowed.stream, "stream"), (allowed.directory, "directory")];
     Json(Capabilities {
         node: shared.door.local.id.clone(),
         profiles: vec![PROFILE_V1.to_owned()],

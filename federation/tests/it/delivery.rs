@@ -6,7 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aiox_federation::{delivery::Delivery, ports::{Outcome, Outgoing}};
+use aiox_federation::{
+    delivery::Delivery,
+    ports::{Outcome, Outgoing},
+};
 use aiox_model::{EnvelopeId, Ts, federation::PeerState};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;

@@ -70,8 +70,13 @@ async fn one_poisoned_item_stops_no_other() {
     let verdicts = a.raw(&b).await.deliver(&a, &b, &envelopes).await;
     let seen: Vec<_> = verdicts.iter().map(|v| (v["verdict"].as_str().unwrap(), v["code"].as_str().unwrap_or_default())).collect();
     let expected = [
-        ("accepted", ""), ("refused", "malformed_envelope"), ("refused", "bad_signature"), ("accepted", ""), ("refused", "payload_mismatch"),
-        ("refused", "bad_signature"), ("accepted", ""),
+        ("accepted", ""),
+        ("refused", "malformed_envelope"),
+        ("refused", "bad_signature"),
+        ("accepted", ""),
+        ("refused", "payload_mismatch"),
+        ("refused", "bad_signature"),
+        ("accepted", ""),
     ];
     assert_eq!(seen, expected);
     assert_eq!(effects(&b), 3);
@@ -160,9 +165,8 @@ async fn what_follows_a_retry_in_its_conversation_must_come_again_too() {
 async fn batches_are_bounded_and_unambiguous() {
     let (a, b) = two().await;
     let mut raw = a.raw(&b).await;
-    let mut status = async |body: Vec<u8>| {
-        raw.send("POST", "/fed/v1/envelopes", Some(&a.bearer(&b, "deliver")), body).await.unwrap().status
-    };
+    let mut status =
+        async |body: Vec<u8>| raw.send("POST", "/fed/v1/envelopes", Some(&a.bearer(&b, "deliver")), body).await.unwrap().status;
     assert_eq!(status(json!({ "envelopes": vec![1; 101] }).to_string().into_bytes()).await, 413);
     assert_eq!(status(json!({ "envelopes": ["x".repeat(1024 * 1024)] }).to_string().into_bytes()).await, 413);
     assert_eq!(status(json!({ "envelopes": [] }).to_string().into_bytes()).await, 413);
@@ -251,7 +255,9 @@ async fn the_published_vectors_hold() {
     for case in vectors["cases"].as_array().unwrap() {
         let proven = envelope::prove(case["envelope"].clone(), &sender, &peer);
         match proven {
-            Ok(proven) => assert_eq!((json!(proven.digest), &proven.document), (case["digest"].clone(), &case["envelope"]), "{}", case["name"]),
+            Ok(proven) => {
+                assert_eq!((json!(proven.digest), &proven.document), (case["digest"].clone(), &case["envelope"]), "{}", case["name"])
+            }
             Err(error) => assert_eq!(json!(error.code()), case["code"], "{}", case["name"]),
         }
     }

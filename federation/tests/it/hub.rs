@@ -257,10 +257,20 @@ impl ServerCertVerifier for AnyServer {
     ) -> Result<ServerCertVerified, TlsError> {
         Ok(ServerCertVerified::assertion())
     }
-    fn verify_tls12_signature(&self, _: &[u8], _: &CertificateDer<'_>, _: &DigitallySignedStruct) -> Result<HandshakeSignatureValid, TlsError> {
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, TlsError> {
         Ok(HandshakeSignatureValid::assertion())
     }
-    fn verify_tls13_signature(&self, _: &[u8], _: &CertificateDer<'_>, _: &DigitallySignedStruct) -> Result<HandshakeSignatureValid, TlsError> {
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, TlsError> {
         Ok(HandshakeSignatureValid::assertion())
     }
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -313,7 +323,13 @@ impl Raw {
         Ok(Self { sender, closed })
     }
 
-    pub async fn open(&mut self, method: &str, path: &str, authorization: Option<&str>, body: Vec<u8>) -> Result<Response<hyper::body::Incoming>, AnyError> {
+    pub async fn open(
+        &mut self,
+        method: &str,
+        path: &str,
+        authorization: Option<&str>,
+        body: Vec<u8>,
+    ) -> Result<Response<hyper::body::Incoming>, AnyError> {
         let mut request = Request::builder().method(method).uri(format!("https://peer.example{path}"));
         if let Some(value) = authorization {
             request = request.header("authorization", value);

@@ -79,7 +79,11 @@ async fn agents_that_are_not_for_the_mesh_look_like_missing_ones() {
         let run = a.ask(&alice, &format!("{name}@agents.hub-b.example"), "hello").await.unwrap();
         let ended = a.ended(run).await;
         let error = ended.error.unwrap();
-        assert_eq!((ended.status, error.code.as_str(), ended.delivery.as_deref()), (RunStatus::Failed, "not_found", Some("refused")), "{name}");
+        assert_eq!(
+            (ended.status, error.code.as_str(), ended.delivery.as_deref()),
+            (RunStatus::Failed, "not_found", Some("refused")),
+            "{name}"
+        );
     }
     a.federation.peers().read_directory("hub-b.example").await.unwrap();
     let card = a.agents.card(&alice, &AgentRef::parse(WRITER).unwrap()).await.unwrap();

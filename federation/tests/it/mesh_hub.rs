@@ -3,8 +3,8 @@
 use std::{collections::HashSet, path::PathBuf, sync::Arc, time::Duration};
 
 use aiox_app::{
-    Agents, AgentRef, Directory, Dispatch, DispatchOptions, Federated, HubNames, NewRun, PeerBook, Replies, Runs, RunsOptions, TaskOutcome, Vault,
-    WorkerInfo, WorkerSession,
+    AgentRef, Agents, Directory, Dispatch, DispatchOptions, Federated, HubNames, NewRun, PeerBook, Replies, Runs, RunsOptions, TaskOutcome,
+    Vault, WorkerInfo, WorkerSession,
 };
 use aiox_bus::{MemoryEvents, MemoryQueue};
 use aiox_cache::{MemoryLimiter, MemoryReplayGuard};
@@ -24,7 +24,10 @@ use aiox_federation::{
     service::{Federation, FederationOptions, Outward},
     token::DEFAULT_SKEW,
 };
-use aiox_model::{RunId, TenantId, TraceId, UserId, agent::{AgentCreate, Visibility}};
+use aiox_model::{
+    RunId, TenantId, TraceId, UserId,
+    agent::{AgentCreate, Visibility},
+};
 use aiox_store::{Journal, Store, StoreOptions, accounts, accounts::UserRow, tenants};
 use serde_json::json;
 use tokio::net::{TcpListener, TcpSocket};
@@ -132,7 +135,9 @@ impl MeshHub {
         let public_url = format!("http://{}", public.local_addr().unwrap());
         let (serving, router, stopping) = (federation.clone(), federation.public_routes(), stop.clone());
         let mut tasks = vec![tokio::spawn(journal_task), tokio::spawn(watch.run(stop.clone()))];
-        tasks.push(tokio::spawn(async move { axum::serve(public, router).with_graceful_shutdown(stopping.cancelled_owned()).await.unwrap() }));
+        tasks.push(tokio::spawn(
+            async move { axum::serve(public, router).with_graceful_shutdown(stopping.cancelled_owned()).await.unwrap() },
+        ));
         let stopping = stop.clone();
         tasks.push(tokio::spawn(async move { serving.run(listener, stopping).await.unwrap() }));
         dispatch.recover().await.unwrap();

@@ -14,10 +14,7 @@ use rustls_pki_types::{CertificateDer, pem::PemObject};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use crate::{
-    doubles::MemoryPeers,
-    hub::Hub,
-};
+use crate::{doubles::MemoryPeers, hub::Hub};
 
 /// Serves whatever document the test wants, on a loopback port.
 async fn site(document: Arc<Mutex<Value>>) -> String {

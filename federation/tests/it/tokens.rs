@@ -110,7 +110,9 @@ async fn algorithm_tricks_and_other_peers_keys_are_refused() {
     let public = serde_json::to_vec(a.token_key.public()).unwrap();
     let mac = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &public), signed.as_bytes());
     refused(&mut raw, &b, Some(&format!("Bearer {signed}.{}", base64url(mac.as_ref()))), "algorithm").await;
-    for (name, value) in [("jwk", json!(c.token_key.public())), ("jku", json!("https://hub-c.example/k")), ("crit", json!(["x"])), ("x5u", json!("u"))] {
+    for (name, value) in
+        [("jwk", json!(c.token_key.public())), ("jku", json!("https://hub-c.example/k")), ("crit", json!(["x"])), ("x5u", json!("u"))]
+    {
         let mut header = json!({ "alg": "ES256", "kid": kid, "typ": typ });
         header[name] = value;
         refused(&mut raw, &b, Some(&format!("Bearer {}.{payload}.AAAA", head(header))), "header member").await;

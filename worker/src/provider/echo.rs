@@ -13,27 +13,16 @@ pub struct Echo;
 
 impl Provider for Echo {
     fn chat(&self, request: ChatRequest) -> BoxStream<'static, Result<ProviderEvent, Failure>> {
-        let said = request
-            .messages
-            .last()
-            .map_or("", |message| message.content.as_str());
+        let said = request.messages.last().map_or("", |message| message.content.as_str());
         let answer = format!("echo: {said}");
         let usage = Usage {
-            input_tokens: request
-                .messages
-                .iter()
-                .map(|message| words(&message.content))
-                .sum::<u64>()
-                + words(&request.system),
+            input_tokens: request.messages.iter().map(|message| words(&message.content)).sum::<u64>() + words(&request.system),
             output_tokens: words(&answer),
         };
         let deltas: Vec<_> = answer
             .split_inclusive(' ')
             .map(|word| ProviderEvent::TextDelta(word.to_owned()))
-            .chain([
-                ProviderEvent::Usage(usage),
-                ProviderEvent::Done(FinishReason::Stop),
-            ])
+            .chain([ProviderEvent::Usage(usage), ProviderEvent::Done(FinishReason::Stop)])
             .map(Ok)
             .collect();
         // A long answer must not keep its thread from the other tasks.
@@ -64,16 +53,7 @@ mod tests {
         let request = ChatRequest {
             model: "echo".into(),
             system: "be brief".into(),
-            messages: vec![
-                Message {
-                    role: Role::User,
-                    content: "one".into(),
-                },
-                Message {
-                    role: Role::User,
-                    content: "two  three".into(),
-                },
-            ],
+            messages: vec![Message { role: Role::User, content: "one".into() }, Message { role: Role::User, content: "two  three".into() }],
             tools: Vec::new(),
             temperature: None,
             max_tokens: 10,
@@ -96,13 +76,7 @@ mod tests {
         }
         assert_eq!(text, "echo: two  three");
         assert!(deltas > 1);
-        assert_eq!(
-            usage,
-            Some(Usage {
-                input_tokens: 5,
-                output_tokens: 3
-            })
-        );
+        assert_eq!(usage, Some(Usage { input_tokens: 5, output_tokens: 3 }));
         assert_eq!(done, Some(FinishReason::Stop));
     }
 }

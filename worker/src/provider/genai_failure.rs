@@ -12,10 +12,7 @@ const DETAIL_CHARS: usize = 500;
 
 /// The provider broke off its answer.
 pub(super) fn cut() -> Failure {
-    Failure::new(
-        ErrorCode::ProviderUnavailable,
-        "the answer ended before it was complete",
-    )
+    Failure::new(ErrorCode::ProviderUnavailable, "the answer ended before it was complete")
 }
 
 /// The code of a failed call. The text of the provider stays in the detail, without `secret`.
@@ -27,9 +24,7 @@ pub(super) fn classify(error: &Error, secret: Option<&SecretString>) -> Failure 
             None => transport(cause.as_ref()),
         },
         Error::ChatResponse { body, .. } => told(&body.to_string()),
-        Error::StreamParse { .. } | Error::JsonValueExt(_) | Error::SerdeJson(_) => {
-            ErrorCode::ProviderUnavailable
-        }
+        Error::StreamParse { .. } | Error::JsonValueExt(_) | Error::SerdeJson(_) => ErrorCode::ProviderUnavailable,
         Error::RequiresApiKey { .. } | Error::NoAuthData { .. } => ErrorCode::ProviderUnauthorized,
         _ => match error.status() {
             Some(status) => answered(status.as_u16(), &text),
@@ -59,22 +54,13 @@ fn answered(status: u16, body: &str) -> ErrorCode {
 fn told(body: &str) -> ErrorCode {
     let body = body.to_ascii_lowercase();
     let says = |words: &[&str]| words.iter().any(|word| body.contains(word));
-    if says(&[
-        "context_length_exceeded",
-        "prompt is too long",
-        "maximum context",
-        "context window",
-    ]) {
+    if says(&["context_length_exceeded", "prompt is too long", "maximum context", "context window"]) {
         ErrorCode::ContextTooLong
     } else if says(&["model_not_found", "not_found_error"]) {
         ErrorCode::ModelNotFound
     } else if says(&["rate_limit", "insufficient_quota"]) {
         ErrorCode::ProviderRateLimited
-    } else if says(&[
-        "authentication_error",
-        "invalid_api_key",
-        "permission_error",
-    ]) {
+    } else if says(&["authentication_error", "invalid_api_key", "permission_error"]) {
         ErrorCode::ProviderUnauthorized
     } else if says(&["overloaded", "server_error", "api_error", "unavailable"]) {
         ErrorCode::ProviderUnavailable
@@ -87,9 +73,7 @@ fn told(body: &str) -> ErrorCode {
 fn transport(error: &(dyn StdError + 'static)) -> ErrorCode {
     let mut next = Some(error);
     while let Some(cause) = next {
-        let silent = cause
-            .downcast_ref::<reqwest::Error>()
-            .is_some_and(reqwest::Error::is_timeout)
+        let silent = cause.downcast_ref::<reqwest::Error>().is_some_and(reqwest::Error::is_timeout)
             || cause.downcast_ref::<genai::webc::StreamTimeout>().is_some();
         if silent {
             return ErrorCode::ProviderTimeout;
@@ -109,13 +93,7 @@ fn stripped(text: &str, secret: Option<&SecretString>) -> String {
     }
     let boundary = |c: char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '*' | '.'));
     text.split_inclusive(boundary)
-        .map(|word| {
-            if word.starts_with("sk-") || word.starts_with("eyJ") {
-                "[redacted] "
-            } else {
-                word
-            }
-        })
+        .map(|word| if word.starts_with("sk-") || word.starts_with("eyJ") { "[redacted] " } else { word })
         .flat_map(str::chars)
         .take(DETAIL_CHARS)
         .collect()
@@ -128,10 +106,7 @@ mod tests {
     #[test]
     fn a_detail_holds_no_key() {
         let secret = SecretString::from("local-key-1234");
-        let detail = stripped(
-            "Incorrect API key provided: sk-abc***xyz. local-key-1234 \"eyJhbGciOi.x.y\"",
-            Some(&secret),
-        );
+        let detail = stripped("Incorrect API key provided: sk-abc***xyz. local-key-1234 \"eyJhbGciOi.x.y\"", Some(&secret));
         assert!(!detail.contains("abc"), "{detail}");
         assert!(!detail.contains("local-key"), "{detail}");
         assert!(!detail.contains("eyJ"), "{detail}");
@@ -147,15 +122,9 @@ mod tests {
         assert_eq!(answered(413, ""), ErrorCode::ContextTooLong);
         assert_eq!(answered(429, ""), ErrorCode::ProviderRateLimited);
         assert_eq!(answered(529, ""), ErrorCode::ProviderUnavailable);
-        assert_eq!(
-            answered(400, r#"{"error":{"code":"context_length_exceeded"}}"#),
-            ErrorCode::ContextTooLong
-        );
+        assert_eq!(answered(400, r#"{"error":{"code":"context_length_exceeded"}}"#), ErrorCode::ContextTooLong);
         assert_eq!(answered(400, "rate_limit"), ErrorCode::ProviderError);
-        assert_eq!(
-            told(r#"{"type":"overloaded_error"}"#),
-            ErrorCode::ProviderUnavailable
-        );
+        assert_eq!(told(r#"{"type":"overloaded_error"}"#), ErrorCode::ProviderUnavailable);
         assert_eq!(told("no idea"), ErrorCode::ProviderError);
     }
 }

@@ -4,10 +4,7 @@ use std::time::Duration;
 
 use futures::stream::{BoxStream, StreamExt};
 use genai::adapter::AdapterKind;
-use genai::chat::{
-    ChatMessage, ChatOptions, ChatRequest as GenaiRequest, ChatStreamEvent, StopReason, StreamEnd,
-    Tool as GenaiTool,
-};
+use genai::chat::{ChatMessage, ChatOptions, ChatRequest as GenaiRequest, ChatStreamEvent, StopReason, StreamEnd, Tool as GenaiTool};
 use genai::resolver::{AuthData, Endpoint};
 use genai::{Client, Headers, ModelIden, ServiceTarget};
 use secrecy::{ExposeSecret, SecretString};
@@ -39,16 +36,8 @@ impl Llm {
     /// [`WorkerError::Config`] when no HTTP client can be made.
     pub fn new(config: &ProviderConfig) -> Result<Self, WorkerError> {
         let (adapter, usual, model) = match config.kind {
-            ProviderKind::OpenAi => (
-                AdapterKind::OpenAI,
-                "https://api.openai.com/v1/",
-                Some("gpt-4o-mini"),
-            ),
-            ProviderKind::Anthropic => (
-                AdapterKind::Anthropic,
-                "https://api.anthropic.com/v1/",
-                Some("claude-sonnet-4-5"),
-            ),
+            ProviderKind::OpenAi => (AdapterKind::OpenAI, "https://api.openai.com/v1/", Some("gpt-4o-mini")),
+            ProviderKind::Anthropic => (AdapterKind::Anthropic, "https://api.anthropic.com/v1/", Some("claude-sonnet-4-5")),
             ProviderKind::Ollama => (AdapterKind::Ollama, "http://localhost:11434/", None),
             ProviderKind::Echo => {
                 return Err(WorkerError::Config("echo is not called over HTTP".into()));
@@ -70,10 +59,8 @@ impl Llm {
             .redirect(reqwest::redirect::Policy::none())
             .build()
             .map_err(|error| WorkerError::Config(format!("HTTP client: {error}")))?;
-        let client = Client::builder()
-            .with_reqwest(http)
-            .build()
-            .map_err(|error| WorkerError::Config(format!("provider client: {error}")))?;
+        let client =
+            Client::builder().with_reqwest(http).build().map_err(|error| WorkerError::Config(format!("provider client: {error}")))?;
         Ok(Self {
             client,
             adapter,
@@ -94,17 +81,12 @@ impl Llm {
         let auth = match (&self.api_key, self.adapter) {
             (Some(key), _) => AuthData::from_single(key.expose_secret()),
             // The OpenAI wire insists on a key unless the whole request head is given.
-            (None, AdapterKind::OpenAI) => AuthData::RequestOverride {
-                url: format!("{}chat/completions", self.base_url),
-                headers: Headers::default(),
-            },
+            (None, AdapterKind::OpenAI) => {
+                AuthData::RequestOverride { url: format!("{}chat/completions", self.base_url), headers: Headers::default() }
+            }
             (None, _) => AuthData::from_single(""),
         };
-        ServiceTarget {
-            endpoint: Endpoint::from_owned(self.base_url.as_str()),
-            auth,
-            model: ModelIden::new(self.adapter, model),
-        }
+        ServiceTarget { endpoint: Endpoint::from_owned(self.base_url.as_str()), auth, model: ModelIden::new(self.adapter, model) }
     }
 
     fn options(&self, request: &ChatRequest) -> ChatOptions {
@@ -119,10 +101,9 @@ impl Llm {
         }
         match (self.adapter, &self.api_key) {
             // This adapter does not send the key by itself.
-            (AdapterKind::Ollama, Some(key)) => options.with_extra_headers((
-                "Authorization",
-                format!("Bearer {}", key.expose_secret()).as_str(),
-            )),
+            (AdapterKind::Ollama, Some(key)) => {
+                options.with_extra_headers(("Authorization", format!("Bearer {}", key.expose_secret()).as_str()))
+            }
             (AdapterKind::Ollama, None) => options,
             // The adapters cut what looks like an effort or a namespace off a model's name.
             _ => options.with_extra_body(serde_json::json!({ "model": request.model })),
@@ -188,11 +169,9 @@ fn genai_request(request: ChatRequest) -> GenaiRequest {
         out = out.with_system(request.system);
     }
     if !request.tools.is_empty() {
-        out = out.with_tools(request.tools.into_iter().map(|tool| {
-            GenaiTool::new(tool.name)
-                .with_description(tool.description)
-                .with_schema(tool.parameters)
-        }));
+        out = out.with_tools(
+            request.tools.into_iter().map(|tool| GenaiTool::new(tool.name).with_description(tool.description).with_schema(tool.parameters)),
+        );
     }
     out
 }
@@ -200,10 +179,7 @@ fn genai_request(request: ChatRequest) -> GenaiRequest {
 fn last_events(end: StreamEnd) -> Vec<ProviderEvent> {
     let usage = end.captured_usage.clone().unwrap_or_default();
     let count = |tokens: Option<i32>| tokens.and_then(|n| u64::try_from(n).ok()).unwrap_or(0);
-    let usage = Usage {
-        input_tokens: count(usage.prompt_tokens),
-        output_tokens: count(usage.completion_tokens),
-    };
+    let usage = Usage { input_tokens: count(usage.prompt_tokens), output_tokens: count(usage.completion_tokens) };
     let reason = end.captured_stop_reason.clone();
     let calls = end.captured_into_tool_calls().unwrap_or_default();
     let reason = match reason {
@@ -214,13 +190,7 @@ fn last_events(end: StreamEnd) -> Vec<ProviderEvent> {
     };
     calls
         .into_iter()
-        .map(|call| {
-            ProviderEvent::ToolCall(ToolCall {
-                id: call.call_id,
-                name: call.fn_name,
-                arguments: call.fn_arguments,
-            })
-        })
+        .map(|call| ProviderEvent::ToolCall(ToolCall { id: call.call_id, name: call.fn_name, arguments: call.fn_arguments }))
         .chain([ProviderEvent::Usage(usage), ProviderEvent::Done(reason)])
         .collect()
 }

@@ -143,8 +143,6 @@ pub type Providers = BTreeMap<String, Arc<dyn Provider>>;
 pub fn provider(config: &ProviderConfig) -> Result<Arc<dyn Provider>, WorkerError> {
     Ok(match config.kind {
         ProviderKind::Echo => Arc::new(Echo),
-        ProviderKind::OpenAi | ProviderKind::Anthropic | ProviderKind::Ollama => {
-            Arc::new(Llm::new(config)?)
-        }
+        ProviderKind::OpenAi | ProviderKind::Anthropic | ProviderKind::Ollama => Arc::new(Llm::new(config)?),
     })
 }

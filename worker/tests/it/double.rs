@@ -75,13 +75,7 @@ impl Double {
                 tokio::spawn(answering.answer(socket));
             }
         });
-        Self {
-            url,
-            seen,
-            closed,
-            gate,
-            server,
-        }
+        Self { url, seen, closed, gate, server }
     }
 
     /// Lets the scripts that wait at the gate go on.
@@ -97,9 +91,7 @@ impl Double {
 
 /// Fails the test instead of hanging it.
 pub async fn within<F: Future>(future: F) -> F::Output {
-    tokio::time::timeout(Duration::from_secs(20), future)
-        .await
-        .unwrap()
+    tokio::time::timeout(Duration::from_secs(20), future).await.unwrap()
 }
 
 struct Answering {
@@ -161,11 +153,8 @@ async fn read_request(socket: &mut TcpStream) -> Option<Seen> {
         }
     };
     let head = String::from_utf8_lossy(&bytes[..end]).to_lowercase();
-    let length: usize = head
-        .lines()
-        .find_map(|line| line.strip_prefix("content-length:"))
-        .and_then(|length| length.trim().parse().ok())
-        .unwrap_or(0);
+    let length: usize =
+        head.lines().find_map(|line| line.strip_prefix("content-length:")).and_then(|length| length.trim().parse().ok()).unwrap_or(0);
     while bytes.len() < end + length {
         if socket.read_buf(&mut bytes).await.ok()? == 0 {
             return None;

@@ -8,8 +8,7 @@ use aiox_proto::worker::v1::server_message::Payload as FromHub;
 use aiox_proto::worker::v1::worker_message::Payload as ToHub;
 use aiox_proto::worker::v1::worker_service_server::{WorkerService, WorkerServiceServer};
 use aiox_proto::worker::v1::{
-    HeartbeatRequest, HeartbeatResponse, RegisterAck, RegisterWorker, ResultAck, ServerMessage,
-    TaskRequest, TaskResponse, WorkerMessage,
+    HeartbeatRequest, HeartbeatResponse, RegisterAck, RegisterWorker, ResultAck, ServerMessage, TaskRequest, TaskResponse, WorkerMessage,
 };
 use futures::Stream;
 use tokio::net::TcpListener;
@@ -56,18 +55,12 @@ impl Hub {
         let (sessions_in, sessions) = mpsc::channel(16);
         let (beats_in, beats) = mpsc::channel(64);
         let beats_ok = Arc::new(Mutex::new(true));
-        let service = Service {
-            sessions: sessions_in,
-            beats: beats_in,
-            beats_ok: Arc::clone(&beats_ok),
-        };
+        let service = Service { sessions: sessions_in, beats: beats_in, beats_ok: Arc::clone(&beats_ok) };
         let mut server = Server::builder();
         if let Some(tls) = tls {
             server = server.tls_config(tls).unwrap();
         }
-        let serving = server
-            .add_service(WorkerServiceServer::new(service))
-            .serve_with_incoming(TcpListenerStream::new(listener));
+        let serving = server.add_service(WorkerServiceServer::new(service)).serve_with_incoming(TcpListenerStream::new(listener));
         Self {
             url: format!("{scheme}://localhost:{}", address.port()),
             sessions,
@@ -97,20 +90,13 @@ impl Hub {
 
 impl Session {
     pub async fn say(&self, payload: FromHub) {
-        let message = ServerMessage {
-            payload: Some(payload),
-        };
+        let message = ServerMessage { payload: Some(payload) };
         within(self.to_worker.send(Ok(message))).await.unwrap();
     }
 
     pub async fn accept(&self, protocol: u32) {
-        self.say(FromHub::RegisterAck(RegisterAck {
-            accepted: true,
-            message: "registered".into(),
-            protocol,
-            heartbeat_interval_ms: 0,
-        }))
-        .await;
+        self.say(FromHub::RegisterAck(RegisterAck { accepted: true, message: "registered".into(), protocol, heartbeat_interval_ms: 0 }))
+            .await;
     }
 
     pub async fn give(&self, task: TaskRequest) {
@@ -133,11 +119,7 @@ impl Session {
 
     /// The next message, or none when the worker has ended the stream.
     pub async fn message(&mut self) -> Option<ToHub> {
-        within(self.from_worker.message())
-            .await
-            .ok()
-            .flatten()
-            .map(|message| message.payload.unwrap())
+        within(self.from_worker.message()).await.ok().flatten().map(|message| message.payload.unwrap())
     }
 
     /// The next result, and the text of the deltas before it.
@@ -163,33 +145,15 @@ struct Service {
 impl WorkerService for Service {
     type TaskStreamStream = Pin<Box<dyn Stream<Item = Result<ServerMessage, Status>> + Send>>;
 
-    async fn task_stream(
-        &self,
-        request: Request<Streaming<WorkerMessage>>,
-    ) -> Result<Response<Self::TaskStreamStream>, Status> {
-        let api_key = request
-            .metadata()
-            .get("x-api-key")
-            .and_then(|key| key.to_str().ok())
-            .unwrap_or_default()
-            .to_owned();
+    async fn task_stream(&self, request: Request<Streaming<WorkerMessage>>) -> Result<Response<Self::TaskStreamStream>, Status> {
+        let api_key = request.metadata().get("x-api-key").and_then(|key| key.to_str().ok()).unwrap_or_default().to_owned();
         let (to_worker, outgoing) = mpsc::channel(64);
-        let session = Session {
-            api_key,
-            to_worker,
-            from_worker: request.into_inner(),
-        };
-        self.sessions
-            .send(session)
-            .await
-            .map_err(|_| Status::unavailable("the test is over"))?;
+        let session = Session { api_key, to_worker, from_worker: request.into_inner() };
+        self.sessions.send(session).await.map_err(|_| Status::unavailable("the test is over"))?;
         Ok(Response::new(Box::pin(ReceiverStream::new(outgoing))))
     }
 
-    async fn heartbeat(
-        &self,
-        request: Request<HeartbeatRequest>,
-    ) -> Result<Response<HeartbeatResponse>, Status> {
+    async fn heartbeat(&self, request: Request<HeartbeatRequest>) -> Result<Response<HeartbeatResponse>, Status> {
         let _ = self.beats.send(request.into_inner()).await;
         let ok = *self.beats_ok.lock().unwrap();
         Ok(Response::new(HeartbeatResponse { ok }))

@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use aiox_worker::failure::{ErrorCode, Failure};
-use aiox_worker::provider::{
-    ChatRequest, FinishReason, Message, ProviderEvent, Role, Tool, ToolCall, Usage, provider,
-};
+use aiox_worker::provider::{ChatRequest, FinishReason, Message, ProviderEvent, Role, Tool, ToolCall, Usage, provider};
 use aiox_worker::{ProviderConfig, ProviderKind};
 use futures::StreamExt;
 use serde_json::json;
@@ -13,38 +11,21 @@ use serde_json::json;
 use crate::double::{Double, Step, within};
 
 const KEY: &str = "key-of-the-test";
-const WIRES: [ProviderKind; 3] = [
-    ProviderKind::OpenAi,
-    ProviderKind::Anthropic,
-    ProviderKind::Ollama,
-];
+const WIRES: [ProviderKind; 3] = [ProviderKind::OpenAi, ProviderKind::Anthropic, ProviderKind::Ollama];
 
 fn crypto() {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
 }
 
 fn config(kind: ProviderKind, url: &str) -> ProviderConfig {
-    ProviderConfig {
-        base_url: Some(url.to_owned()),
-        api_key: Some(KEY.into()),
-        ..ProviderConfig::new(kind)
-    }
+    ProviderConfig { base_url: Some(url.to_owned()), api_key: Some(KEY.into()), ..ProviderConfig::new(kind) }
 }
 
 fn request() -> ChatRequest {
     ChatRequest {
         model: "model-high".into(),
         system: "be kind".into(),
-        messages: vec![
-            Message {
-                role: Role::Assistant,
-                content: "earlier".into(),
-            },
-            Message {
-                role: Role::User,
-                content: "hello".into(),
-            },
-        ],
+        messages: vec![Message { role: Role::Assistant, content: "earlier".into() }, Message { role: Role::User, content: "hello".into() }],
         tools: vec![Tool {
             name: "clock".into(),
             description: "tells the time".into(),
@@ -66,13 +47,8 @@ struct Said {
 
 async fn ask(config: &ProviderConfig) -> Said {
     crypto();
-    let mut said = Said {
-        text: String::new(),
-        deltas: 0,
-        calls: Vec::new(),
-        usage: None,
-        end: Err(Failure::new(ErrorCode::WorkerError, "no end")),
-    };
+    let mut said =
+        Said { text: String::new(), deltas: 0, calls: Vec::new(), usage: None, end: Err(Failure::new(ErrorCode::WorkerError, "no end")) };
     let mut events = provider(config).unwrap().chat(request());
     while let Some(event) = within(events.next()).await {
         match event {
@@ -115,10 +91,8 @@ fn opening(kind: ProviderKind, first: &str, second: &str) -> Vec<Step> {
                 "content":[],"usage":{"input_tokens":11,"output_tokens":1}}});
             let block = json!({"type":"content_block_start","index":0,
                 "content_block":{"type":"text","text":""}});
-            let mut lines = vec![
-                format!("event: message_start\ndata: {start}\n\n"),
-                format!("event: content_block_start\ndata: {block}\n\n"),
-            ];
+            let mut lines =
+                vec![format!("event: message_start\ndata: {start}\n\n"), format!("event: content_block_start\ndata: {block}\n\n")];
             lines.extend([first, second].iter().map(|text| {
                 let delta = json!({"type":"content_block_delta","index":0,
                     "delta":{"type":"text_delta","text":text}});
@@ -129,8 +103,7 @@ fn opening(kind: ProviderKind, first: &str, second: &str) -> Vec<Step> {
         _ => [first, second]
             .iter()
             .map(|text| {
-                let line =
-                    json!({"model":"m","message":{"role":"assistant","content":text},"done":false});
+                let line = json!({"model":"m","message":{"role":"assistant","content":text},"done":false});
                 format!("{line}\n")
             })
             .collect(),
@@ -146,19 +119,14 @@ fn ending(kind: ProviderKind, length: bool) -> Vec<Step> {
             let last = json!({"choices":[{"index":0,"delta":{},"finish_reason":reason}]});
             let usage = json!({"choices":[],
                 "usage":{"prompt_tokens":11,"completion_tokens":7,"total_tokens":18}});
-            vec![
-                format!("data: {last}\n\n"),
-                format!("data: {usage}\n\n"),
-                "data: [DONE]\n\n".to_owned(),
-            ]
+            vec![format!("data: {last}\n\n"), format!("data: {usage}\n\n"), "data: [DONE]\n\n".to_owned()]
         }
         ProviderKind::Anthropic => {
             let reason = if length { "max_tokens" } else { "end_turn" };
             let delta = json!({"type":"message_delta","delta":{"stop_reason":reason},
                 "usage":{"output_tokens":7}});
             vec![
-                "event: content_block_stop\ndata: {\"type\":\"content_block_stop\",\"index\":0}\n\n"
-                    .to_owned(),
+                "event: content_block_stop\ndata: {\"type\":\"content_block_stop\",\"index\":0}\n\n".to_owned(),
                 format!("event: message_delta\ndata: {delta}\n\n"),
                 "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n".to_owned(),
             ]
@@ -170,11 +138,7 @@ fn ending(kind: ProviderKind, length: bool) -> Vec<Step> {
             vec![format!("{last}\n")]
         }
     };
-    lines
-        .into_iter()
-        .map(Step::Say)
-        .chain([Step::Finish])
-        .collect()
+    lines.into_iter().map(Step::Say).chain([Step::Finish]).collect()
 }
 
 #[tokio::test]
@@ -187,16 +151,9 @@ async fn text_streams_with_its_usage() {
             let said = ask(&config(kind, &double.url)).await;
             assert_eq!(said.text, "Grüße, wörld", "{kind:?}");
             assert_eq!(said.deltas, 2, "{kind:?}");
-            let wanted = if length {
-                FinishReason::Length
-            } else {
-                FinishReason::Stop
-            };
+            let wanted = if length { FinishReason::Length } else { FinishReason::Stop };
             assert_eq!(said.end, Ok(wanted), "{kind:?}");
-            let usage = Usage {
-                input_tokens: 11,
-                output_tokens: 7,
-            };
+            let usage = Usage { input_tokens: 11, output_tokens: 7 };
             assert_eq!(said.usage, Some(usage), "{kind:?}");
         }
     }
@@ -260,12 +217,7 @@ async fn a_wanted_tool_call_is_an_event() {
             let second = json!({"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,
                 "function":{"arguments":"ne\":\"UTC\"}"}}]},"finish_reason":null}]});
             let last = json!({"choices":[{"index":0,"delta":{},"finish_reason":"tool_calls"}]});
-            vec![
-                format!("data: {first}\n\n"),
-                format!("data: {second}\n\n"),
-                format!("data: {last}\n\n"),
-                "data: [DONE]\n\n".into(),
-            ]
+            vec![format!("data: {first}\n\n"), format!("data: {second}\n\n"), format!("data: {last}\n\n"), "data: [DONE]\n\n".into()]
         }
         ProviderKind::Anthropic => {
             let block = json!({"type":"content_block_start","index":0,
@@ -307,22 +259,10 @@ async fn an_error_answer_has_its_code_and_its_text_stays_here() {
     let cases = [
         ("401 Unauthorized", "{}", ErrorCode::ProviderUnauthorized),
         ("404 Not Found", "{}", ErrorCode::ModelNotFound),
-        (
-            "429 Too Many Requests",
-            "{}",
-            ErrorCode::ProviderRateLimited,
-        ),
-        (
-            "500 Internal Server Error",
-            "{}",
-            ErrorCode::ProviderUnavailable,
-        ),
+        ("429 Too Many Requests", "{}", ErrorCode::ProviderRateLimited),
+        ("500 Internal Server Error", "{}", ErrorCode::ProviderUnavailable),
         ("529 Overloaded", "{}", ErrorCode::ProviderUnavailable),
-        (
-            "400 Bad Request",
-            r#"{"error":{"code":"context_length_exceeded"}}"#,
-            ErrorCode::ContextTooLong,
-        ),
+        ("400 Bad Request", r#"{"error":{"code":"context_length_exceeded"}}"#, ErrorCode::ContextTooLong),
         ("400 Bad Request", "{}", ErrorCode::ProviderError),
         // Nobody follows a redirect with a key in hand.
         ("307 Temporary Redirect", "{}", ErrorCode::ProviderError),
@@ -344,21 +284,13 @@ async fn an_error_answer_has_its_code_and_its_text_stays_here() {
 #[tokio::test]
 async fn an_error_in_the_middle_has_its_code() {
     let cases = [
-        (
-            ProviderKind::OpenAi,
-            "data: {\"error\":{\"type\":\"server_error\",\"message\":\"m\"}}\n\n",
-            ErrorCode::ProviderUnavailable,
-        ),
+        (ProviderKind::OpenAi, "data: {\"error\":{\"type\":\"server_error\",\"message\":\"m\"}}\n\n", ErrorCode::ProviderUnavailable),
         (
             ProviderKind::Anthropic,
             "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\"}}\n\n",
             ErrorCode::ProviderUnavailable,
         ),
-        (
-            ProviderKind::Ollama,
-            "{\"error\":\"model runner has unexpectedly stopped\"}\n",
-            ErrorCode::ProviderUnavailable,
-        ),
+        (ProviderKind::Ollama, "{\"error\":\"model runner has unexpectedly stopped\"}\n", ErrorCode::ProviderUnavailable),
     ];
     for (kind, line, code) in cases {
         let mut script = opening(kind, "a", "b");
@@ -391,14 +323,9 @@ async fn dropping_the_answer_closes_the_connection() {
         let mut script = opening(kind, "first ", "second");
         script.push(Step::AwaitClose);
         let mut double = Double::streaming(content_type(kind), script).await;
-        let mut events = provider(&config(kind, &double.url))
-            .unwrap()
-            .chat(request());
+        let mut events = provider(&config(kind, &double.url)).unwrap().chat(request());
         let first = within(events.next()).await.unwrap().unwrap();
-        assert!(
-            first == ProviderEvent::TextDelta("first ".into()),
-            "{kind:?}"
-        );
+        assert!(first == ProviderEvent::TextDelta("first ".into()), "{kind:?}");
         drop(events);
         within(double.closed.recv()).await.unwrap();
     }
@@ -414,11 +341,7 @@ async fn a_silent_provider_is_a_timeout() {
         config.timeout = Duration::from_millis(200);
         let said = ask(&config).await;
         assert_eq!(said.text, "first second");
-        assert_eq!(
-            said.end.unwrap_err().code,
-            ErrorCode::ProviderTimeout,
-            "{kind:?}"
-        );
+        assert_eq!(said.end.unwrap_err().code, ErrorCode::ProviderTimeout, "{kind:?}");
     }
 }
 

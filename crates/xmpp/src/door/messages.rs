@@ -25,6 +25,9 @@ impl<H: Hub> Door<H> {
             Incoming::Ignore(why) => return tracing::debug!(from = %stanza.from, why, "ignored a message"),
             Incoming::Bounce => {
                 metrics::counter!("aiox_xmpp_bounced_total").increment(1);
+                if let Some((user, _)) = self.parties(&stanza.from, &stanza.to) {
+                    self.came_back(stanza, user);
+                }
                 return tracing::debug!(from = %stanza.from, id = stanza.id, "a message of ours came back");
             }
             Incoming::Refuse(fault) => return self.refuse(stanza, &fault).await,
@@ -79,8 +82,9 @@ impl<H: Hub> Door<H> {
             self.send(&acknowledgements).await;
         }
         if !accepted.fresh {
-            return;
+            return self.asked_again(&caller, accepted.run, &envelope, &asked.from).await;
         }
+        self.answers.asked(accepted.run, &envelope, &asked.from);
         self.announce_thinking(accepted.run, &envelope, asked.delayed).await;
         if let Some(id) = self.clients(|clients| clients.ask(&asked.from, Instant::now())) {
             let query = stanza::iq_get(&envelope.from, &asked.from, &id, Element::bare("query", ns::DISCO_INFO));

@@ -6,9 +6,13 @@ mod live;
 mod messages;
 mod presence;
 mod relay;
+mod repeat;
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -29,6 +33,7 @@ use crate::{
     stanza,
 };
 use live::Live;
+use repeat::Answers;
 
 /// Bytes of stanzas that wait or are handled, roughly.
 const BUDGET: u32 = 64 * 1024 * 1024;
@@ -54,6 +59,9 @@ pub(crate) struct Door<H> {
     guard: Mutex<Guard>,
     clients: Mutex<Clients>,
     live: Live,
+    answers: Answers,
+    /// Number of the connection, for telling one from another.
+    connection: AtomicU64,
     followed: Arc<tokio::sync::Semaphore>,
     shutdown: CancellationToken,
 }
@@ -72,6 +80,8 @@ impl<H: Hub> Door<H> {
             guard: Mutex::new(Guard::new(brakes)),
             clients: Mutex::default(),
             live: Live::default(),
+            answers: Answers::default(),
+            connection: AtomicU64::new(0),
             followed: Arc::new(tokio::sync::Semaphore::new(MAX_FOLLOWED)),
             shutdown,
         })
@@ -80,6 +90,7 @@ impl<H: Hub> Door<H> {
     /// Serves one connection until it ends, or until everything is said after shutdown.
     pub(crate) async fn serve(self: Arc<Self>, session: Session) {
         let Session { mut inbound, outbound, pongs, broken } = session;
+        self.connection.fetch_add(1, Ordering::Relaxed);
         self.link.send_replace(Some(outbound.clone()));
         let ended = CancellationToken::new();
         let stop_at_end = ended.clone().drop_guard();
@@ -163,6 +174,10 @@ impl<H: Hub> Door<H> {
     /// The two bare addresses as the hub knows addresses. `None`: no user or no agent is meant.
     fn parties(&self, from: &Jid, to: &Jid) -> Option<(aiox_model::BareJid, aiox_model::BareJid)> {
         Some((from.to_bare().as_str().parse().ok()?, to.to_bare().as_str().parse().ok()?))
+    }
+
+    fn connection(&self) -> u64 {
+        self.connection.load(Ordering::Relaxed)
     }
 
     /// Closures, so that no lock is ever held across an await.

@@ -178,6 +178,9 @@ impl<H: Hub> Door<H> {
         }
         let (sender, agent) = (reply.envelope.to.as_str(), reply.envelope.from.to_bare());
         self.guard(|guard| guard.answered(sender, agent.as_str(), &reply.body, Instant::now()));
+        if let Some(run) = reply.run {
+            self.answers.sent(run, self.connection(), Instant::now());
+        }
         for stanza in reply.envelope.answer(&reply.stanza_id, &reply.body, live.as_deref()) {
             match outbound.send(&stanza).await {
                 Ok(()) => {}

@@ -202,3 +202,36 @@ async fn an_answer_grows_on_devices_that_show_corrections_and_ends_with_the_dura
     steps.send(Progress::Text(" Or not?".into())).unwrap();
     steps.closed().await;
 }
+
+#[tokio::test]
+async fn an_answer_that_was_lost_behind_the_server_is_sent_again_under_its_id() {
+    let server = Server::start().await;
+    let world = World::echoing();
+    let _door = start(options(&server), &world);
+    let mut peer = server.accept().await;
+    peer.message("q1", "hello").await;
+    peer.next_relevant().await;
+    let answer = peer.next_relevant().await;
+    peer.serve_until_quiet(world.confirmed(1)).await;
+
+    // The same session asks again at once: question and answer have crossed.
+    peer.message("q1", "hello").await;
+    // A new session asks again: it cannot have the answer.
+    peer.write("<message from='u@hub-a.example/new' to='bot@agents.hub-a.example' type='chat' id='q1'><body>hello</body></message>").await;
+    let again = peer.next_relevant().await;
+    assert_eq!((attr(&again, "id"), body(&again)), (attr(&answer, "id"), body(&answer)));
+
+    // It comes back because the user's server is away, and is sent again after a while. Meanwhile the time is ours.
+    tokio::time::pause();
+    let id = attr(&answer, "id");
+    for (type_, condition) in [("cancel", "service-unavailable"), ("wait", "remote-server-timeout")] {
+        peer.write(&format!(
+            "<message from='u@hub-a.example' to='bot@agents.hub-a.example/aiox' type='error' id='{id}'><error type='{type_}'>\
+             <{condition} xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></message>"
+        ))
+        .await;
+    }
+    let again = peer.next_relevant().await;
+    assert_eq!((attr(&again, "id"), body(&again)), (id, body(&answer)));
+    assert_eq!(world.asked(), 1);
+}

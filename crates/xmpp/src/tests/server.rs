@@ -115,6 +115,17 @@ impl Peer {
         }
     }
 
+    /// Like [`Self::serve_until`], for a first message: the door asks its device what it can do.
+    pub(super) async fn serve_until_quiet(&mut self, done: impl Future<Output = ()>) {
+        tokio::pin!(done);
+        loop {
+            tokio::select! {
+                () = &mut done => return,
+                other = self.next_or_end() => assert_eq!(other.map(|query| query.name().to_owned()).as_deref(), Some("iq")),
+            }
+        }
+    }
+
     pub(super) async fn next(&mut self) -> Element {
         self.next_or_end().await.expect("the stream was closed")
     }
