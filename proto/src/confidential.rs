@@ -31,27 +31,19 @@ impl fmt::Debug for TaskResponse {
 
 impl fmt::Debug for MemoryEntry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MemoryEntry")
-            .field("memory_type", &self.memory_type)
-            .finish_non_exhaustive()
+        f.debug_struct("MemoryEntry").field("memory_type", &self.memory_type).finish_non_exhaustive()
     }
 }
 
 impl fmt::Debug for TaskDelta {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TaskDelta")
-            .field("request_id", &self.request_id)
-            .field("bytes", &self.text.len())
-            .finish_non_exhaustive()
+        f.debug_struct("TaskDelta").field("request_id", &self.request_id).field("bytes", &self.text.len()).finish_non_exhaustive()
     }
 }
 
 impl fmt::Debug for TaskEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TaskEvent")
-            .field("request_id", &self.request_id)
-            .field("type", &self.r#type)
-            .finish_non_exhaustive()
+        f.debug_struct("TaskEvent").field("request_id", &self.request_id).field("type", &self.r#type).finish_non_exhaustive()
     }
 }
 

@@ -7,10 +7,7 @@
 /// The protocol between a hub and its workers.
 pub mod worker {
     /// Package `worker.v1`.
-    #[expect(
-        clippy::allow_attributes,
-        reason = "the code generator writes attributes of its own"
-    )]
+    #[expect(clippy::allow_attributes, reason = "the code generator writes attributes of its own")]
     pub mod v1 {
         include!("gen/worker.v1.rs");
     }

@@ -9,27 +9,18 @@ use anyhow::Context;
 const FILES: &[&str] = &["worker/v1/worker.proto"];
 
 /// Messages with prompts and answers in them; `aiox-proto` writes their `Debug` by hand, without.
-const CONFIDENTIAL: &[&str] = &[
-    ".worker.v1.TaskRequest",
-    ".worker.v1.TaskResponse",
-    ".worker.v1.MemoryEntry",
-    ".worker.v1.TaskDelta",
-    ".worker.v1.TaskEvent",
-];
+const CONFIDENTIAL: &[&str] =
+    &[".worker.v1.TaskRequest", ".worker.v1.TaskResponse", ".worker.v1.MemoryEntry", ".worker.v1.TaskDelta", ".worker.v1.TaskEvent"];
 
 /// Where the repository is: the parent of this crate.
 fn repository() -> anyhow::Result<PathBuf> {
-    Ok(Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .context("xtask lies in the repository")?
-        .to_path_buf())
+    Ok(Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask lies in the repository")?.to_path_buf())
 }
 
 /// Generates the code of every `.proto` file into `out`.
 fn generate_into(out: &Path) -> anyhow::Result<()> {
     let root = repository()?.join("proto");
-    let descriptors = protox::compile(FILES.iter().map(|file| root.join(file)), [&root])
-        .context("proto files")?;
+    let descriptors = protox::compile(FILES.iter().map(|file| root.join(file)), [&root]).context("proto files")?;
     tonic_prost_build::configure()
         .btree_map(".")
         .skip_debug(CONFIDENTIAL.iter().copied())
@@ -61,12 +52,7 @@ mod tests {
             let name = entry.file_name();
             let fresh = std::fs::read_to_string(entry.path())?;
             let stored = std::fs::read_to_string(committed.join(&name))?;
-            assert_eq!(
-                fresh,
-                stored,
-                "proto/src/gen/{} is stale: run `cargo run -p xtask -- proto`",
-                name.to_string_lossy()
-            );
+            assert_eq!(fresh, stored, "proto/src/gen/{} is stale: run `cargo run -p xtask -- proto`", name.to_string_lossy());
             seen += 1;
         }
         std::fs::remove_dir_all(&out)?;
@@ -99,38 +85,14 @@ mod tests {
         assert_eq!(file.package(), "worker.v1");
         let service = &file.service[0];
         assert_eq!(service.name(), "WorkerService");
-        let calls: Vec<_> = service
-            .method
-            .iter()
-            .map(|call| {
-                (
-                    call.name(),
-                    call.client_streaming(),
-                    call.server_streaming(),
-                )
-            })
-            .collect();
-        assert_eq!(
-            calls,
-            [("TaskStream", true, true), ("Heartbeat", false, false)]
-        );
+        let calls: Vec<_> = service.method.iter().map(|call| (call.name(), call.client_streaming(), call.server_streaming())).collect();
+        assert_eq!(calls, [("TaskStream", true, true), ("Heartbeat", false, false)]);
         for line in FIRST.lines().filter(|line| !line.trim().is_empty()) {
             let mut words = line.split_whitespace();
             let name = words.next().unwrap_or_default();
-            let message = file
-                .message_type
-                .iter()
-                .find(|message| message.name() == name)
-                .with_context(|| format!("{name} is missing"))?;
-            let least = if message.oneof_decl.is_empty() {
-                20
-            } else {
-                10
-            };
-            let (old, new): (Vec<_>, Vec<_>) = message
-                .field
-                .iter()
-                .partition(|field| field.number() < least);
+            let message = file.message_type.iter().find(|message| message.name() == name).with_context(|| format!("{name} is missing"))?;
+            let least = if message.oneof_decl.is_empty() { 20 } else { 10 };
+            let (old, new): (Vec<_>, Vec<_>) = message.field.iter().partition(|field| field.number() < least);
             let old: Vec<String> = old
                 .iter()
                 .map(|field| {
