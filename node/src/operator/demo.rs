@@ -15,18 +15,33 @@ use crate::{api::Api, say};
 /// How long a new agent may take to be known at the other hub, and an XMPP account to be known at its server.
 const PATIENCE: Duration = Duration::from_secs(45);
 
-/// Seeds the agents and shows both transcripts.
+/// Makes the first agent of each hub, unless it is there.
+///
+/// # Errors
+/// When a hub refuses.
+pub async fn seed_agents(mesh: &Mesh, sites: &[Site; 2]) -> Result<()> {
+    for site in sites {
+        let (api, _) = user(mesh, site).await?;
+        seed_agent(&api, site).await?;
+    }
+    Ok(())
+}
+
+async fn user(mesh: &Mesh, site: &Site) -> Result<(Api, Credentials)> {
+    let made = credentials(site)?;
+    let api = Api::new(&site.url(), Some(&mesh.ca()), None)?;
+    let api = api.login(&made.user.username, &made.user.password).await.with_context(|| format!("signing in at {}", site.name))?;
+    Ok((api, made))
+}
+
+/// Shows both transcripts.
 ///
 /// # Errors
 /// When anything is not as it should be.
 pub async fn show(mesh: &Mesh, sites: &[Site; 2], xmpp: bool, provider: &str) -> Result<()> {
     let mut users = Vec::new();
     for site in sites {
-        let made = credentials(site)?;
-        let api = Api::new(&site.url(), Some(&mesh.ca()), None)?;
-        let api = api.login(&made.user.username, &made.user.password).await.with_context(|| format!("signing in at {}", site.name))?;
-        seed_agent(&api, site).await?;
-        users.push((api, made));
+        users.push(user(mesh, site).await?);
     }
     for (here, there) in [(0, 1), (1, 0)] {
         let run = by_rest(&users[here].0, &sites[here], &sites[there], provider).await?;

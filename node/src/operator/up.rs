@@ -80,6 +80,7 @@ pub async fn up(plan: &Plan) -> Result<()> {
     for site in &sites {
         wait_ready(mesh, site, xmpp).await?;
     }
+    demo::seed_agents(mesh, &sites).await?;
     say::step("peers");
     introduce(mesh, &sites).await?;
     say::done(&format!("two hubs are up after {:.1} s", began.elapsed().as_secs_f64()));

@@ -1,0 +1,19 @@
+//! The REST door: `/api/v1`, health and metrics.
+//!
+//! A handler reads the request, calls one use case and maps its answer; nothing is decided here. Every request passes
+//! [`context`] (correlation id, client address, security headers, the one error body, metrics), then its group's gate.
+//! Knows `aiox-app`; knows no other door.
+#![cfg_attr(test, expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test"))]
+
+mod address;
+mod auth;
+mod context;
+mod error;
+mod frames;
+mod read;
+mod routes;
+mod state;
+
+pub use address::{Network, NetworkError};
+pub use routes::{router, router_with};
+pub use state::{Check, Health, HttpOptions, HttpState, Standing};

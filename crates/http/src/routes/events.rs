@@ -1,0 +1,69 @@
+//! The events of a run as they happen, resumable at every one of them.
+
+use aiox_core::Error;
+use axum::{
+    extract::State,
+    response::{IntoResponse, Response},
+};
+use futures::StreamExt as _;
+use http::{HeaderMap, StatusCode};
+use serde::Deserialize;
+
+use super::{App, run_id};
+use crate::{
+    auth::Signed,
+    error::Result,
+    frames,
+    read::{Asked, Place},
+};
+
+#[derive(Deserialize)]
+pub(super) struct From {
+    after: Option<String>,
+    after_sequence: Option<String>,
+    from_sequence: Option<String>,
+    deltas: Option<String>,
+}
+
+/// Where the reader has been: the header wins, because a browser that comes back keeps the query it first came with.
+fn cursor(from: &From, headers: &HeaderMap) -> Result<u64> {
+    let header = headers.get("last-event-id").map(|value| ("Last-Event-ID", value.to_str().unwrap_or("?").to_owned()));
+    let query = [("after", &from.after), ("after_sequence", &from.after_sequence), ("from_sequence", &from.from_sequence)];
+    let given = header.or_else(|| query.into_iter().find_map(|(name, value)| value.clone().map(|value| (name, value))));
+    match given {
+        None => Ok(0),
+        Some((_, text)) if text.is_empty() => Ok(0),
+        Some((name, text)) => text
+            .parse()
+            .ok()
+            .filter(|cursor| *cursor <= u64::from(u32::MAX))
+            .ok_or_else(|| Error::invalid(name, "must be the sequence of an event").into()),
+    }
+}
+
+pub(super) async fn follow(
+    State(app): State<App>,
+    Signed(caller): Signed,
+    Place(run): Place<String>,
+    Asked(from): Asked<From>,
+    headers: HeaderMap,
+) -> Result<Response> {
+    let run = run_id(&run)?;
+    let after = cursor(&from, &headers)?;
+    let deltas = matches!(from.deltas.as_deref(), Some("true" | "1"));
+    // The event of the cursor and the one after it. Another caller's run is not found here.
+    let (status, events) = app.runs.events(&caller, run, after.saturating_sub(1), 2).await?;
+    if after > 0 && events.first().is_none_or(|event| event.sequence != after) {
+        return Err(Error::invalid("Last-Event-ID", "this run has no such event").into());
+    }
+    if status.is_final() && events.last().is_none_or(|event| event.sequence <= after) {
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    }
+    let signals = app.runs.follow(run, after, deltas);
+    let stream = futures::stream::once(async { frames::opening() }).chain(signals.scan((), |(), signal| {
+        // A stream that ends without the final event is resumed by its reader.
+        let event = signal.inspect_err(|error| tracing::error!(error = error.chain(), "a run can no longer be followed")).ok();
+        std::future::ready(event.map(|signal| frames::signal(&signal)))
+    }));
+    Ok(frames::respond(stream))
+}
