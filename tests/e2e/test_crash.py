@@ -1,4 +1,8 @@
-"""kill -9 in the middle of runs: every message that was accepted is answered, and none twice."""
+"""kill -9 in the middle of runs: every message that was accepted is answered, and none twice.
+
+Accepted is what the agent has confirmed with a receipt (XEP-0184). A component link has no acknowledgement of its own (XEP-0114), so that a
+message can be lost between server and hub; like a person who misses the mark of a receipt, the clients here send such a message again.
+"""
 
 import asyncio
 
@@ -19,9 +23,19 @@ class Conversation:
     async def start(self, count: int) -> None:
         self._client = await self._account.online()
         for number in range(count):
-            text = f"{self._account.username} {number}"
-            self.waiting[self._client.say(self._agent, text)] = text
-            self.answers[text] = set()
+            self.ask(str(number))
+
+    def ask(self, what: str) -> None:
+        text = f"{self._account.username} {what}"
+        self.answers[text] = set()
+        self.waiting[self._client.say(self._agent, text, receipt=True)] = text
+
+    def send_unconfirmed_again(self) -> None:
+        """What has no receipt may never have arrived."""
+        if self._client.lost.is_set():
+            return
+        confirmed = {stanza["receipt"] for stanza in self._client.received(lambda s: s.name == "message" and s["receipt"])}
+        self._send_again(self.waiting.keys() - confirmed)
 
     async def finish(self) -> None:
         """Until every message has its answer."""
@@ -55,19 +69,14 @@ class Conversation:
 
     def _send_again(self, ids) -> None:
         for id in ids:
-            self._client.say(self._agent, self.waiting[id], id=id)
+            self._client.say(self._agent, self.waiting[id], id=id, receipt=True)
 
     async def settle(self) -> None:
         """One more message: what was on its way before it is here when its answer is."""
-        await self.start_one("settled")
+        self.ask("settled")
         await self.finish()
         for stanza in self._client.received(lambda s: s.name == "message" and s["from"].bare == self._agent and s["body"]):
             self.answers[stanza["body"].removeprefix("model: ")].add(stanza["id"])
-
-    async def start_one(self, text: str) -> None:
-        text = f"{self._account.username} {text}"
-        self.answers[text] = set()
-        self.waiting[self._client.say(self._agent, text)] = text
 
 
 async def survive_the_death_of(mesh, hub, part: str) -> None:
@@ -86,6 +95,8 @@ async def survive_the_death_of(mesh, hub, part: str) -> None:
     await mesh.kill(hub, part)
     mesh.model.release()
     await mesh.up()
+    for talk in talks:
+        talk.send_unconfirmed_again()
     await asyncio.gather(*(talk.finish() for talk in talks))
     for talk in talks:
         await talk.settle()
