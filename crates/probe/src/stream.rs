@@ -147,7 +147,5 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Stream<S> {
 }
 
 fn parser() -> rxml::Parser {
-    let mut options = rxml::Options::default();
-    options.max_token_length = MAX_STANZA_BYTES;
-    rxml::Parser::with_options(options)
+    rxml::Parser::with_options(rxml::Options { max_token_length: MAX_STANZA_BYTES, ..rxml::Options::default() })
 }
