@@ -133,6 +133,8 @@ enum Lost {
     Lease(Lease),
     /// A run that had been taken from the queue and was not leased yet.
     Taken(RunId),
+    /// A run whose worker was told to stop.
+    Stopped(RunId),
 }
 
 /// The dispatcher. Cheap to clone.
@@ -233,11 +235,7 @@ impl Dispatch {
 
     /// Tells the worker of a run to stop; whether one has it.
     pub fn stop(&self, run: RunId, reason: &'static str) -> bool {
-        // The lease ends here: what the worker still says about this run is of no use to anybody.
-        self.inner.leases.remove(&run.uuid()).is_some_and(|(_, lease)| {
-            let _ = lease.worker.notices.send(Notice::Cancel { run: run.uuid(), reason });
-            true
-        })
+        self.inner.stop(run, reason)
     }
 
     /// Asks every worker to disconnect, for a clean shutdown: their runs go back to the queue.
@@ -262,7 +260,12 @@ impl Watch {
                     Lost::Taken(run) => if let Err(error) = self.inner.queue.give_back(run).await {
                         tracing::error!(%run, error = %error.chain(), "a run could not be given back now; it will be at the next start");
                     },
+                    Lost::Stopped(run) => if let Err(error) = self.inner.queue.done(run).await {
+                        tracing::error!(%run, error = %error.chain(), "the conversation of a stopped run goes on at the next start only");
+                    },
                 },
+                // Without a lease it is just being prepared, and finds out itself that it has ended.
+                run = self.inner.queue.revoked() => { self.inner.stop(run, "canceled"); }
                 _ = tick.tick() => {
                     self.inner.expire().await;
                     self.inner.evict_silent();
@@ -278,6 +281,14 @@ pub(crate) fn needs(provider: &str, config: &AgentConfig) -> Needs {
 }
 
 impl Inner {
+    fn stop(&self, run: RunId, reason: &'static str) -> bool {
+        // The lease ends here: what the worker still says about this run is of no use to anybody.
+        let Some((_, lease)) = self.leases.remove(&run.uuid()) else { return false };
+        let _ = lease.worker.notices.send(Notice::Cancel { run: run.uuid(), reason });
+        let _ = self.lost.send(Lost::Stopped(run));
+        true
+    }
+
     async fn offer(&self, row: &RunRow) -> Result<()> {
         let Some(agent) = row.agent else { return Ok(()) };
         let found = agents::by_id(&mut self.store.read().await?, agent.into()).await?;

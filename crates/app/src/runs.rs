@@ -365,9 +365,7 @@ impl Runs {
         let advance =
             Advance { run: row.id, at, event: event.clone(), status: None, worker: None, attempted: false, ending: Some(ending), audit: record };
         let Some(sequence) = self.journal.advance(advance).await? else { return Ok(false) };
-        if self.queue.remove(RunId(row.id)).await? {
-            self.queue.done(RunId(row.id)).await?;
-        }
+        self.queue.revoke(RunId(row.id)).await?;
         if replies {
             self.replies.added();
         }

@@ -21,6 +21,7 @@ use tokio::sync::Notify;
 pub struct MemoryQueue {
     state: Mutex<State>,
     news: Notify,
+    revoked: Notify,
 }
 
 #[derive(Default)]
@@ -31,6 +32,8 @@ struct State {
     conversations: HashMap<ConversationId, Conversation>,
     /// How many runs of each tenant have been taken, in virtual time.
     served: HashMap<TenantId, u64>,
+    /// Taken runs that have been ended by others and whose taker has not heard of it yet.
+    revoked: VecDeque<RunId>,
 }
 
 struct Entry {
@@ -203,6 +206,27 @@ impl WorkQueue for MemoryQueue {
         Ok(removed)
     }
 
+    async fn revoke(&self, run: RunId) -> Result<()> {
+        {
+            let mut state = self.state();
+            if state.runs.get(&run).is_some_and(|entry| entry.place == Place::Taken) {
+                state.revoked.push_back(run);
+                self.revoked.notify_one();
+                return Ok(());
+            }
+        }
+        self.remove(run).await.map(drop)
+    }
+
+    async fn revoked(&self) -> RunId {
+        loop {
+            if let Some(run) = self.state().revoked.pop_front() {
+                return run;
+            }
+            self.revoked.notified().await;
+        }
+    }
+
     async fn depth(&self, workers: &[Offers]) -> (usize, usize) {
         let state = self.state();
         let waiting = state.runs.values().filter(|entry| entry.place != Place::Taken);
@@ -294,6 +318,23 @@ mod tests {
         assert_eq!(now(&queue, &echo), Some(1));
         queue.offer(waiting(1, 1, 1, "echo", 0)).await.unwrap();
         assert_eq!(now(&queue, &echo), None);
+    }
+
+    #[tokio::test]
+    async fn a_taker_hears_of_what_others_have_ended() {
+        let queue = MemoryQueue::default();
+        let echo = offers(&["echo"]);
+        for run in 1..=3 {
+            queue.offer(waiting(run, 1, 1, "echo", 0)).await.unwrap();
+        }
+        assert_eq!(now(&queue, &echo), Some(1));
+        queue.revoke(RunId(Uuid::from_u128(2))).await.unwrap();
+        assert!(queue.revoked().now_or_never().is_none(), "nobody had taken it");
+        queue.revoke(RunId(Uuid::from_u128(1))).await.unwrap();
+        assert_eq!(queue.revoked().now_or_never(), Some(RunId(Uuid::from_u128(1))));
+        assert_eq!(now(&queue, &echo), None, "its conversation waits until its taker is done");
+        queue.done(RunId(Uuid::from_u128(1))).await.unwrap();
+        assert_eq!(now(&queue, &echo), Some(3));
     }
 
     #[tokio::test]

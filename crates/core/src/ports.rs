@@ -82,6 +82,15 @@ pub trait WorkQueue: Send + Sync {
     async fn give_back(&self, run: RunId) -> Result<()>;
     /// Takes a waiting run out; `false` if it was not waiting.
     async fn remove(&self, run: RunId) -> Result<bool>;
+    /// The run has been ended by somebody else than its taker: a waiting one is forgotten, and whoever has taken it hears of it
+    /// through [`revoked`](Self::revoked) and still calls [`done`](Self::done).
+    async fn revoke(&self, run: RunId) -> Result<()> {
+        self.remove(run).await.map(drop)
+    }
+    /// Waits for a taken run that has been revoked. One reader; what is not read yet is kept, and bounded by the taken runs.
+    async fn revoked(&self) -> RunId {
+        std::future::pending().await
+    }
     /// How many wait, and how many of those fit none of `workers`.
     async fn depth(&self, workers: &[Offers]) -> (usize, usize);
 }
