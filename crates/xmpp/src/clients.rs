@@ -1,9 +1,6 @@
 //! What senders' devices can do, asked once per device by disco#info.
 
-use std::{
-    collections::HashMap,
-    time::Duration,
-};
+use std::{collections::HashMap, time::Duration};
 
 use tokio::time::Instant;
 use xmpp_parsers::{jid::Jid, minidom::Element, ns};
@@ -18,8 +15,8 @@ const FRESH: Duration = Duration::from_secs(6 * 3600);
 pub(crate) struct Features {
     /// XEP-0308: it shows corrections in place.
     pub(crate) corrections: bool,
-    /// It is a program.
-    pub(crate) bot: bool,
+    /// It is a service that answers by itself. Not every `client/bot` is: libraries say that of any client that says nothing.
+    pub(crate) service: bool,
 }
 
 #[derive(Debug)]
@@ -61,13 +58,10 @@ impl Clients {
     pub(crate) fn answered(&mut self, from: &Jid, id: &str, result: &Element) {
         let Some(device) = self.0.get_mut(from).filter(|device| device.query == id) else { return };
         let Some(info) = result.get_child("query", ns::DISCO_INFO) else { return };
-        let program = |identity: &Element| {
-            let category = identity.attr::<str>("category");
-            category == Some("client") && identity.attr::<str>("type") == Some("bot") || matches!(category, Some("component" | "automation"))
-        };
+        let service = |identity: &Element| matches!(identity.attr::<str>("category"), Some("component" | "automation" | "gateway"));
         device.told = Some(Features {
             corrections: info.children().any(|f| f.name() == "feature" && f.attr::<str>("var") == Some(ns::MESSAGE_CORRECT)),
-            bot: info.children().any(|child| child.name() == "identity" && program(child)),
+            service: info.children().any(|child| child.name() == "identity" && service(child)),
         });
     }
 }
@@ -87,12 +81,14 @@ mod tests {
         let other = Jid::new("v@a.example/dino").unwrap();
         let query = clients.ask(&device, now).unwrap();
         assert_eq!(clients.ask(&device, now), None);
-        let answer = result("<identity category='client' type='bot'/><feature var='urn:xmpp:message-correct:0'/>");
+        let answer = result(
+            "<identity category='client' type='bot'/><identity category='automation' type='x'/><feature var='urn:xmpp:message-correct:0'/>",
+        );
         clients.answered(&other, &query, &answer);
         clients.answered(&device, "guess", &answer);
         assert_eq!(clients.features(&device), Features::default());
         clients.answered(&device, &query, &answer);
-        assert_eq!(clients.features(&device), Features { corrections: true, bot: true });
+        assert_eq!(clients.features(&device), Features { corrections: true, service: true });
         assert!(clients.ask(&device, now + FRESH).is_some());
     }
 

@@ -18,7 +18,7 @@ const INSTANT: Duration = Duration::from_secs(1);
 /// A sender that counts as a program is told so this often at most.
 const TELL_AGAIN: Duration = Duration::from_secs(60);
 
-/// How much one pair may send.
+/// How much one sender may send to one agent. The sender's quota limits what it costs; this limits how fast a loop turns.
 #[derive(Debug, Clone, Copy)]
 pub struct Brakes {
     /// Messages a person may send at once.
@@ -35,7 +35,15 @@ pub struct Brakes {
 
 impl Default for Brakes {
     fn default() -> Self {
-        Self { burst: 200, per_second: 10.0, bot_burst: 10, bot_per_minute: 6.0, instant_turns: 100 }
+        Self { burst: 200, per_second: 20.0, bot_burst: 10, bot_per_minute: 6.0, instant_turns: 200 }
+    }
+}
+
+impl Brakes {
+    /// No brakes for people and their programs, for measuring; those for agents stay.
+    #[must_use]
+    pub fn off() -> Self {
+        Self { burst: u32::MAX, per_second: f64::from(u32::MAX), instant_turns: u32::MAX, ..Self::default() }
     }
 }
 

@@ -65,7 +65,9 @@ pub(crate) fn read(stanza: &Stanza) -> Incoming {
     match stanza.type_.as_deref() {
         Some("error") => return Incoming::Bounce,
         Some("headline") => return Incoming::Ignore("headline"),
-        Some("groupchat") => return Incoming::Refuse(Fault::new(ErrorType::Cancel, Condition::ServiceUnavailable, "Rooms are not supported")),
+        Some("groupchat") => {
+            return Incoming::Refuse(Fault::new(ErrorType::Cancel, Condition::ServiceUnavailable, "Rooms are not supported"));
+        }
         // RFC 6121 section 5.2.2: an unknown type is `normal`.
         _ => {}
     }
@@ -238,7 +240,8 @@ pub(crate) mod tests {
     #[test]
     fn a_quote_is_stripped_and_a_message_of_nothing_else_ignored() {
         let reply = "<reply xmlns='urn:xmpp:reply:0' to='x@y' id='1'/>";
-        let fallback = |end| format!("<fallback xmlns='urn:xmpp:fallback:0' for='urn:xmpp:reply:0'><body start='0' end='{end}'/></fallback>");
+        let fallback =
+            |end| format!("<fallback xmlns='urn:xmpp:fallback:0' for='urn:xmpp:reply:0'><body start='0' end='{end}'/></fallback>");
         let body = "<body>&gt; old\nnew</body>";
         assert_eq!(prompt("", &format!("{body}{reply}{}", fallback(6))).body, "new");
         assert!(matches!(message("", &format!("{body}{reply}{}", fallback(99))), Incoming::Ignore(_)));

@@ -25,10 +25,10 @@ mod options;
 mod outgoing;
 mod runner;
 mod stanza;
-mod text;
-mod wire;
 #[cfg(test)]
 mod tests;
+mod text;
+mod wire;
 
 pub use guard::Brakes;
 pub use link::LinkState;

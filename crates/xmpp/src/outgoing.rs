@@ -37,12 +37,7 @@ pub(crate) struct Envelope {
 
 impl Envelope {
     pub(crate) fn of(asked: &Asked) -> Self {
-        Self {
-            from: voice(&asked.to),
-            to: asked.from.to_bare(),
-            thread: asked.thread.clone(),
-            reference: asked.reference.clone(),
-        }
+        Self { from: voice(&asked.to), to: asked.from.to_bare(), thread: asked.thread.clone(), reference: asked.reference.clone() }
     }
 
     /// A message with the addresses, id and thread.

@@ -4,7 +4,12 @@ use std::time::{Duration, SystemTime};
 
 use aiox_app::{Accounts, AgentRef, Agents, Contacts, NewRun, Replies, ReplyTo, Runs};
 use aiox_core::{Caller, Error, Result, ports::Signal, run::Priority};
-use aiox_model::{AgentId, BareJid, RunId, TraceId, Ts, account::Quota, agent::AgentCard, run::{Run, RunStatus}};
+use aiox_model::{
+    AgentId, BareJid, RunId, TraceId, Ts,
+    account::Quota,
+    agent::AgentCard,
+    run::{Run, RunStatus},
+};
 use async_trait::async_trait;
 use futures::{StreamExt, stream::BoxStream};
 use tokio::sync::mpsc;
@@ -78,7 +83,9 @@ impl Hub for UseCases {
         };
         let mut submitted = submit(key.clone()).await?;
         let now = now();
-        if let (true, Some(key)) = (submitted.replayed && now.millis_since(submitted.run.created_at) > RESEND_WINDOW.as_millis() as u64, key) {
+        if let (true, Some(key)) =
+            (submitted.replayed && now.millis_since(submitted.run.created_at) > RESEND_WINDOW.as_millis() as u64, key)
+        {
             let window = now.seconds() / RESEND_WINDOW.as_secs() as i64;
             submitted = submit(Some(format!("{key}@{window}"))).await?;
         }

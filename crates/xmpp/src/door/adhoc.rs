@@ -107,9 +107,8 @@ impl<H: Hub> Door<H> {
         let node = request.attr::<str>("node").unwrap_or_default();
         let command = Command::of_node(node).ok_or_else(|| Fault::new(ErrorType::Cancel, Condition::ItemNotFound, "No such command"))?;
         let session = request.attr::<str>("sessionid").map_or_else(stanza::fresh_id, str::to_owned);
-        let reply = |status: &'static str| {
-            stanza::leaf("command", NS_COMMANDS, &[("node", node), ("sessionid", &session), ("status", status)])
-        };
+        let reply =
+            |status: &'static str| stanza::leaf("command", NS_COMMANDS, &[("node", node), ("sessionid", &session), ("status", status)]);
         match request.attr::<str>("action").unwrap_or("execute") {
             "cancel" => return Ok(reply("canceled")),
             "execute" | "complete" | "next" => {}

@@ -63,9 +63,8 @@ impl<H: Hub> Door<H> {
                 None => disco::agent_info(&face, node),
             })),
             ("query", ns::DISCO_ITEMS) if !set => {
-                let commands = adhoc::Command::ALL.map(|command| {
-                    (address.to_string(), Some(command.node().to_owned()), command.title().to_owned())
-                });
+                let commands =
+                    adhoc::Command::ALL.map(|command| (address.to_string(), Some(command.node().to_owned()), command.title().to_owned()));
                 let items: &[_] = if node == Some(NS_COMMANDS) { &commands } else { &[] };
                 Ok(Some(disco::items(node, items)))
             }

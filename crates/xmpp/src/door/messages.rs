@@ -17,7 +17,8 @@ use crate::{
 };
 use xmpp_parsers::{minidom::Element, ns};
 
-const NOT_ENCRYPTED: &str = "This agent cannot read encrypted messages. Please switch encryption off for this chat and send your message again.";
+const NOT_ENCRYPTED: &str =
+    "This agent cannot read encrypted messages. Please switch encryption off for this chat and send your message again.";
 
 impl<H: Hub> Door<H> {
     pub(super) async fn message(self: Arc<Self>, stanza: &Stanza) {
@@ -37,7 +38,8 @@ impl<H: Hub> Door<H> {
         let Some((sender, agent)) = self.parties(&asked.from, &asked.to) else {
             return self.refuse(stanza, &Fault::no_agent()).await;
         };
-        let bot = self.clients(|clients| clients.features(&asked.from)).bot || asked.from.domain().as_str().starts_with("agents.");
+        // Every hub keeps its agents in `agents.<domain>`: an agent that writes here answers what it gets.
+        let bot = self.clients(|clients| clients.features(&asked.from)).service || asked.from.domain().as_str().starts_with("agents.");
         let now = Instant::now();
         let verdict = self.guard(|guard| guard.judge(sender.as_str(), agent.as_str(), &asked.body, bot, now));
         match verdict {
@@ -72,7 +74,8 @@ impl<H: Hub> Door<H> {
     }
 
     async fn ask(self: Arc<Self>, stanza: &Stanza, caller: Caller, agent: &aiox_model::BareJid, asked: Asked, envelope: Envelope) {
-        let question = Question { input: asked.body.clone(), stanza_id: asked.id.clone(), envelope: envelope.clone(), device: asked.from.clone() };
+        let question =
+            Question { input: asked.body.clone(), stanza_id: asked.id.clone(), envelope: envelope.clone(), device: asked.from.clone() };
         let accepted = match self.hub.submit(&caller, agent, question).await {
             Ok(accepted) => accepted,
             Err(error) => return self.fail(stanza, &asked, &error).await,

@@ -2,11 +2,7 @@
 //!
 //! Reading, writing and confirming overlap: a reply never waits for the confirmation of the one before it.
 
-use std::{
-    collections::HashSet,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use aiox_core::Result;
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};

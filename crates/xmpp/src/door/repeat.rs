@@ -169,12 +169,8 @@ mod tests {
     }
 
     fn asked(answers: &Answers, run: RunId) {
-        let envelope = Envelope {
-            from: voice(&Jid::new("bot@agents.a.example").unwrap()),
-            to: device("x").to_bare(),
-            thread: None,
-            reference: None,
-        };
+        let envelope =
+            Envelope { from: voice(&Jid::new("bot@agents.a.example").unwrap()), to: device("x").to_bare(), thread: None, reference: None };
         answers.asked(run, &envelope, &device("x"));
     }
 

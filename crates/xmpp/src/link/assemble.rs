@@ -179,7 +179,8 @@ impl Assembler {
         if prefix == "xml" {
             return Some(Namespace::xml().clone());
         }
-        let declared = |scope: &Scope| scope.prefixes.iter().find(|(name, _)| name.as_str() == prefix).map(|(_, namespace)| namespace.clone());
+        let declared =
+            |scope: &Scope| scope.prefixes.iter().find(|(name, _)| name.as_str() == prefix).map(|(_, namespace)| namespace.clone());
         self.scopes.iter().rev().find_map(declared)
     }
 
@@ -294,7 +295,9 @@ mod tests {
 
     #[test]
     fn prefixes_are_resolved_and_bad_names_are_refused() {
-        let Inbound::Stanza(stanza) = one(&format!("{HEAD} xmlns:p='urn:p' p:a='1' xml:lang='de'><p:x><y xmlns='urn:y'/><z/></p:x></message>")) else {
+        let Inbound::Stanza(stanza) =
+            one(&format!("{HEAD} xmlns:p='urn:p' p:a='1' xml:lang='de'><p:x><y xmlns='urn:y'/><z/></p:x></message>"))
+        else {
             panic!("not kept")
         };
         assert_eq!(stanza.element.attr_ns::<str, str>("urn:p", "a"), Some("1"));

@@ -49,7 +49,9 @@ mod tests {
     #[test]
     fn a_reset_starts_again() {
         let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(30));
-        for _ in 0..40 { backoff.next(1); }
+        for _ in 0..40 {
+            backoff.next(1);
+        }
         assert!(backoff.next(0) >= Duration::from_secs(15));
         backoff.reset();
         assert!(backoff.next(0) <= Duration::from_millis(200));

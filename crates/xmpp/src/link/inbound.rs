@@ -89,7 +89,10 @@ pub(crate) enum Inbound {
     /// `<stream:error>` with the name of its condition.
     StreamError(String),
     /// An element that is no stanza, for instance `<handshake/>`.
-    Other { name: String, namespace: String },
+    Other {
+        name: String,
+        namespace: String,
+    },
     /// `</stream:stream>`
     Closed,
 }

@@ -75,10 +75,7 @@ async fn handshake(socket: TcpStream, options: &LinkOptions) -> Result<Opened, L
     let (read, mut writer) = socket.into_split();
     let limits = rxml::Options { max_token_length: MAX_TOKEN_BYTES, ..rxml::Options::default() };
     let mut reader = Reader::with_options(BufReader::with_capacity(64 * 1024, read), limits);
-    let header = format!(
-        "<?xml version='1.0'?><stream:stream xmlns='{NS_COMPONENT}' xmlns:stream='{NS_STREAM}' to='{}'>",
-        options.domain
-    );
+    let header = format!("<?xml version='1.0'?><stream:stream xmlns='{NS_COMPONENT}' xmlns:stream='{NS_STREAM}' to='{}'>", options.domain);
     writer.write_all(header.as_bytes()).await.map_err(LinkError::Io)?;
     let mut assembler = Assembler::default();
     let stream_id = match next(&mut reader, &mut assembler).await? {

@@ -124,7 +124,9 @@ async fn two_programs_that_answer_each_other_stop() {
     let _door = start(options(&server), &world);
     let mut peer = server.accept().await;
     let say = |turn: usize| {
-        format!("<message from='other@agents.hub-a.example/x' to='bot@agents.hub-a.example' type='chat' id='q{turn}'><body>again {turn}</body></message>")
+        format!(
+            "<message from='other@agents.hub-a.example/x' to='bot@agents.hub-a.example' type='chat' id='q{turn}'><body>again {turn}</body></message>"
+        )
     };
     for turn in 0..40 {
         peer.write(&say(turn)).await;
@@ -145,7 +147,9 @@ async fn commands_in_plain_text_are_no_questions() {
     let world = World::echoing();
     let _door = start(options(&server), &world);
     let mut peer = server.accept().await;
-    for (command, mark) in [("quota", "3 of 1000 requests"), ("!quota", "3 of 1000"), ("!agents", "bot@agents.hub-a.example"), ("!help", "!quota")] {
+    for (command, mark) in
+        [("quota", "3 of 1000 requests"), ("!quota", "3 of 1000"), ("!agents", "bot@agents.hub-a.example"), ("!help", "!quota")]
+    {
         peer.message(command, command).await;
         let answer = peer.next_relevant().await;
         assert!(body(&answer).contains(mark), "{answer:?}");

@@ -73,7 +73,8 @@ async fn a_wrong_secret_and_a_conflict_are_told_and_tried_again() {
     for (condition, words) in [("not-authorized", "not-authorized"), ("conflict", "another component")] {
         let mut peer = server.accept_stream().await;
         peer.next().await;
-        peer.write(&format!("<stream:error><{condition} xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error></stream:stream>")).await;
+        peer.write(&format!("<stream:error><{condition} xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error></stream:stream>"))
+            .await;
         let reason = door.down().await;
         assert!(reason.contains(words), "{reason}");
     }

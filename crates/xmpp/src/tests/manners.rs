@@ -46,7 +46,11 @@ async fn every_request_has_an_answer_and_strangers_learn_nothing() {
         ("get", "<query xmlns='jabber:iq:version'/>", true),
         ("get", "<vCard xmlns='vcard-temp'/>", true),
         ("get", "<ping xmlns='urn:xmpp:ping'/>", true),
-        ("get", "<pubsub xmlns='http://jabber.org/protocol/pubsub'><items node='eu.siacs.conversations.axolotl.devicelist'/></pubsub>", false),
+        (
+            "get",
+            "<pubsub xmlns='http://jabber.org/protocol/pubsub'><items node='eu.siacs.conversations.axolotl.devicelist'/></pubsub>",
+            false,
+        ),
         ("set", "<query xmlns='jabber:iq:roster'/>", false),
     ];
     for (index, (type_, payload, known)) in requests.iter().enumerate() {
@@ -96,7 +100,8 @@ async fn a_run_is_canceled_by_an_adhoc_command() {
     let session = attr(&form, "sessionid");
     let choice = form.get_child("x", "jabber:x:data").unwrap().children().find(|child| child.name() == "field").unwrap();
     let run = choice.children().find(|child| child.name() == "option").unwrap().text();
-    let run = if run.is_empty() { choice.children().find(|c| c.name() == "option").unwrap().children().next().unwrap().text() } else { run };
+    let run =
+        if run.is_empty() { choice.children().find(|c| c.name() == "option").unwrap().children().next().unwrap().text() } else { run };
     peer.write(&command(
         &format!("node='cancel' action='complete' sessionid='{session}'"),
         &format!("<x xmlns='jabber:x:data' type='submit'><field var='run'><value>{run}</value></field></x>"),

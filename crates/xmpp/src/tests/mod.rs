@@ -2,8 +2,8 @@
 
 mod chat;
 mod flood;
-mod hub;
 mod hostile;
+mod hub;
 mod link;
 mod manners;
 mod server;

@@ -76,7 +76,10 @@ impl Peer {
 
     async fn fill(&mut self) -> bool {
         let mut bytes = vec![0; 65536];
-        let count = timeout(PATIENCE, self.socket.read(&mut bytes)).await.unwrap_or_else(|_| panic!("nothing more came: {}", self.buffer)).unwrap_or(0);
+        let count = timeout(PATIENCE, self.socket.read(&mut bytes))
+            .await
+            .unwrap_or_else(|_| panic!("nothing more came: {}", self.buffer))
+            .unwrap_or(0);
         self.buffer.push_str(std::str::from_utf8(&bytes[..count]).unwrap());
         count > 0
     }

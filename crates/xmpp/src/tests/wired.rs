@@ -70,8 +70,7 @@ async fn hub(requests_day: u64) -> Hub {
     let tokens = Tokens::new("hub-a.example", &"a".repeat(32).into(), &"b".repeat(32).into(), 900, 3600).unwrap();
     let limits = Limits { requests_day, ..Limits::default() };
     let accounts_options = AccountsOptions { sign_up: SignUp::Open, limits, remote_limits: limits, default_tenant: tenant.into() };
-    let accounts =
-        Accounts::new(store.clone(), vault.clone(), tokens, names.clone(), clock.clone(), ids.clone(), accounts_options);
+    let accounts = Accounts::new(store.clone(), vault.clone(), tokens, names.clone(), clock.clone(), ids.clone(), accounts_options);
     let agents = Agents::new(store.clone(), vault.clone(), finder.clone(), clock.clone(), ids.clone(), "echo".into());
     let runs_options = RunsOptions {
         default_provider: "echo".into(),
@@ -92,18 +91,8 @@ async fn hub(requests_day: u64) -> Hub {
         runs_options,
     );
     let dispatch_options = DispatchOptions { default_provider: "echo".into(), weights: Weights::default() };
-    let (dispatch, watch) = Dispatch::new(
-        store.clone(),
-        journal,
-        queue,
-        events,
-        clock.clone(),
-        ids,
-        vault,
-        replies.clone(),
-        names,
-        dispatch_options,
-    );
+    let (dispatch, watch) =
+        Dispatch::new(store.clone(), journal, queue, events, clock.clone(), ids, vault, replies.clone(), names, dispatch_options);
     tokio::spawn(watch.run(tokio_util::sync::CancellationToken::new()));
     let contacts = Contacts::new(store, clock);
     Hub { cases: UseCases { accounts, agents, runs, replies, contacts }, dispatch, _directory: directory }
