@@ -251,6 +251,8 @@ impl Pump {
                 }
                 Duration::ZERO
             }
+            // The notice that the session is closed comes by itself.
+            Err(error) if error.code() == "session_closed" => return,
             Err(error) => {
                 tracing::warn!(error = %error.chain(), "no run could be taken");
                 TAKE_PAUSE
