@@ -13,6 +13,7 @@ use axum::{
 use http::{StatusCode, request::Parts};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::Value;
 
 use crate::{
     HttpState,
@@ -47,6 +48,19 @@ pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     })?;
     reader.end().map_err(|_| Failure::BadRequest)?;
     Ok(value)
+}
+
+/// Reads an object inside a body that stands at `place`.
+pub(crate) fn typed<T: DeserializeOwned>(place: &str, value: &Value) -> Result<T> {
+    serde_path_to_error::deserialize(value).map_err(|error| {
+        let path = error.path().to_string();
+        let path = match (place, path.as_str()) {
+            ("", path) => path.to_owned(),
+            (place, ".") => place.to_owned(),
+            (place, path) => format!("{place}.{path}"),
+        };
+        invalid(&path, &error.into_inner().to_string())
+    })
 }
 
 /// In words of the API's own: neither the library's texts nor the value given, which may be a secret.
@@ -185,6 +199,15 @@ mod tests {
         for (got, wanted) in cases {
             assert_eq!(got, wanted);
         }
+    }
+
+    #[test]
+    fn members_of_inner_objects_are_named_too() {
+        let text = |object: serde_json::Value| typed::<aiox_model::agent::LlmConfig>("llm_config", &object).err().unwrap().shown().text;
+        assert_eq!(text(serde_json::json!({ "temperature": "hot" })), "llm_config.temperature: must be a number in its range");
+        assert_eq!(text(serde_json::json!({ "model": 5 })), "llm_config.model: must be a text");
+        assert_eq!(text(serde_json::json!("x")), "llm_config: must be an object");
+        assert!(typed::<aiox_model::agent::LlmConfig>("llm_config", &serde_json::json!({ "unknown": [] })).is_ok());
     }
 
     #[test]

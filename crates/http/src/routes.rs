@@ -54,7 +54,7 @@ pub fn router_with(state: HttpState, more: Router) -> Router {
         .merge(slow_routes(&app))
         .merge(Router::new().route("/api/v1/agents/{agent}/chat/ws", get(socket::open)).method_not_allowed_fallback(no_method))
         .with_state(app.clone())
-        .merge(more.layer(from_fn(quick)))
+        .merge(more.method_not_allowed_fallback(no_method).layer(from_fn(quick)))
         .fallback(no_route)
         .layer(CatchPanicLayer::custom(panicked))
         .layer(cors(&app.options))

@@ -2,23 +2,41 @@
 
 use aiox_core::Scope;
 use aiox_model::{
-    agent::{Agent, AgentCard, AgentCreate, AgentUpdate, Grant, NewGrant},
+    agent::{Agent, AgentCard, AgentCreate, AgentUpdate, Capabilities, Governance, Grant, LlmConfig, MemoryConfig, NewGrant},
     body::{Data, Message, Page},
 };
 use axum::{Json, extract::State, response::Response};
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
 
 use super::{App, agent_id};
 use crate::{
     auth::Signed,
     error::{Failure, Result},
-    read::{Asked, Body, Paging, Place, created, data, message},
+    read::{Asked, Body, Paging, Place, created, data, message, typed},
 };
 
 /// Agents of peers that one answer shows at most.
 const KNOWN: u32 = 1000;
 
-pub(super) async fn create(State(app): State<App>, Signed(caller): Signed, Body(body): Body<AgentCreate>) -> Result<Response> {
-    Ok(created(app.agents.create(&caller, body).await?))
+/// An agent's body with its configuration objects read by their types, so that a wrong member is named by its whole path; and
+/// without `null` for an object, which would silently mean "as before".
+fn read<T: DeserializeOwned>(body: Map<String, Value>) -> Result<T> {
+    for name in ["llm_config", "memory_config", "governance", "capabilities", "tools"] {
+        let Some(value) = body.get(name) else { continue };
+        match name {
+            "llm_config" => drop(typed::<LlmConfig>(name, value)?),
+            "memory_config" => drop(typed::<MemoryConfig>(name, value)?),
+            "governance" => drop(typed::<Governance>(name, value)?),
+            "capabilities" => drop(typed::<Capabilities>(name, value)?),
+            _ => drop(typed::<Map<String, Value>>(name, value)?),
+        }
+    }
+    typed("", &Value::Object(body))
+}
+
+pub(super) async fn create(State(app): State<App>, Signed(caller): Signed, Body(body): Body<Map<String, Value>>) -> Result<Response> {
+    Ok(created(app.agents.create(&caller, read::<AgentCreate>(body)?).await?))
 }
 
 pub(super) async fn list(State(app): State<App>, Signed(caller): Signed, Asked(paging): Asked<Paging>) -> Result<Json<Page<Agent>>> {
@@ -34,9 +52,9 @@ pub(super) async fn update(
     State(app): State<App>,
     Signed(caller): Signed,
     Place(agent): Place<String>,
-    Body(body): Body<AgentUpdate>,
+    Body(body): Body<Map<String, Value>>,
 ) -> Result<Json<Data<Agent>>> {
-    Ok(data(app.agents.update(&caller, agent_id(&agent)?, body).await?))
+    Ok(data(app.agents.update(&caller, agent_id(&agent)?, read::<AgentUpdate>(body)?).await?))
 }
 
 pub(super) async fn delete(State(app): State<App>, Signed(caller): Signed, Place(agent): Place<String>) -> Result<Json<Message>> {

@@ -54,7 +54,10 @@ async fn bad_members_and_ids_are_named() {
     let refused = hub.post("/api/v1/agents", &token, json!({ "name": "", "system_prompt": "y" })).await;
     assert!(refused.status == 400 && refused.error().starts_with("name"), "{}", refused.error());
     let refused = hub.post("/api/v1/agents", &token, json!({ "name": "x", "system_prompt": "y", "llm_config": { "temperature": "hot" } })).await;
-    assert!(refused.status == 400 && refused.error().contains("temperature"), "{}", refused.error());
+    assert_eq!((refused.status, refused.error()), (400, "llm_config.temperature: must be a number in its range"));
+    let path = format!("/api/v1/agents/{}", hub.agent(&token, "A").await);
+    let refused = hub.send(Method::PUT, &path, &token, json!({ "llm_config": null })).await;
+    assert_eq!((refused.status, refused.error()), (400, "llm_config: must be an object"));
     let bad = hub.get("/api/v1/agents/not-a-uuid", &token).await;
     assert_eq!((bad.status, bad.error()), (400, "invalid agent ID"));
 }

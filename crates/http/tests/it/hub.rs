@@ -28,6 +28,7 @@ use aiox_store::{Journal, Sealed, Store, StoreOptions, tenants};
 use async_trait::async_trait;
 use reqwest::{Method, RequestBuilder, Response};
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 /// No peers.
 struct Alone;
@@ -67,6 +68,7 @@ pub struct Hub {
     pub client: reqwest::Client,
     pub accounts: Accounts,
     pub store: Store,
+    vault: Vault,
     dispatch: Dispatch,
     _stop: tokio_util::sync::DropGuard,
     _directory: tempfile::TempDir,
@@ -76,13 +78,12 @@ pub struct Hub {
 pub struct Setting {
     pub limited: bool,
     pub limits: Limits,
-    pub tenant: &'static str,
     pub options: HttpOptions,
 }
 impl Default for Setting {
     fn default() -> Self {
         let limits = Limits { tokens_day: 10_000_000, tokens_minute: 10_000_000, requests_day: 10_000 };
-        Self { limited: false, limits, tenant: "default", options: HttpOptions { run_timeout: Duration::from_secs(20), ..HttpOptions::default() } }
+        Self { limited: false, limits, options: HttpOptions { run_timeout: Duration::from_secs(20), ..HttpOptions::default() } }
     }
 }
 
@@ -96,7 +97,7 @@ impl Hub {
         let store = Store::open(StoreOptions::Sqlite(directory.path().join("aiox.db"))).await.unwrap();
         let (clock, ids): (Arc<dyn Clock>, Arc<dyn Ids>) = (Arc::new(SystemClock), Arc::new(SystemIds));
         let mut tx = store.begin().await.unwrap();
-        let tenant = tenants::ensure(&mut tx, ids.uuid(), setting.tenant, clock.now()).await.unwrap();
+        let tenant = tenants::ensure(&mut tx, ids.uuid(), "default", clock.now()).await.unwrap();
         tx.commit().await.unwrap();
         let (journal, writing) = Journal::new(store.clone());
         tokio::spawn(writing);
@@ -107,10 +108,7 @@ impl Hub {
         let finder = Directory::new(store.clone(), names.clone());
         let federated =
             Federated::new(store.clone(), journal.clone(), events.clone(), clock.clone(), ids.clone(), replies.clone(), Arc::new(Alone));
-        let tokens = Tokens::new("hub-a.example", &"a".repeat(32).into(), &"b".repeat(32).into(), 900, 3600).unwrap();
-        let options =
-            AccountsOptions { sign_up: SignUp::Open, limits: setting.limits, remote_limits: setting.limits, default_tenant: tenant.into() };
-        let accounts = Accounts::new(store.clone(), vault.clone(), tokens, names.clone(), clock.clone(), ids.clone(), options);
+        let accounts = accounts(&store, &vault, setting.limits, tenant);
         let agents = Agents::new(store.clone(), vault.clone(), finder.clone(), clock.clone(), ids.clone(), "echo".into());
         let runs_options = RunsOptions {
             default_provider: "echo".into(),
@@ -132,7 +130,7 @@ impl Hub {
         );
         let dispatch_options = DispatchOptions { default_provider: "echo".into(), weights: Weights::default() };
         let (dispatch, watch) =
-            Dispatch::new(store.clone(), journal, queue, events, clock.clone(), ids.clone(), vault, replies, names, dispatch_options);
+            Dispatch::new(store.clone(), journal, queue, events, clock.clone(), ids.clone(), vault.clone(), replies, names, dispatch_options);
         let stop = tokio_util::sync::CancellationToken::new();
         tokio::spawn(watch.run(stop.clone()));
         let limiter: Arc<dyn RateLimiter> = if setting.limited { Arc::new(MemoryLimiter::default()) } else { Arc::new(Unlimited) };
@@ -158,7 +156,7 @@ impl Hub {
         });
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let client = reqwest::Client::builder().timeout(Duration::from_secs(30)).build().unwrap();
-        Self { base: format!("http://{address}"), address, client, accounts, store, dispatch, _stop: stop.drop_guard(), _directory: directory }
+        Self { base: format!("http://{address}"), address, client, accounts, store, vault, dispatch, _stop: stop.drop_guard(), _directory: directory }
     }
 
     pub fn call(&self, method: Method, path: &str) -> RequestBuilder {
@@ -194,6 +192,18 @@ impl Hub {
     pub async fn admin(&self, name: &str, role: Role) -> String {
         let email = format!("{name}@mail.example");
         self.accounts.seed_user(&email, name, "correct horse battery".to_owned().into(), role).await.unwrap();
+        self.login(&email).await
+    }
+
+    /// The access token of a new user of another tenant of this hub.
+    pub async fn tenant_user(&self, name: &str, tenant: Uuid) -> String {
+        let email = format!("{name}@mail.example");
+        let there = accounts(&self.store, &self.vault, Limits::default(), tenant);
+        there.seed_user(&email, name, "correct horse battery".to_owned().into(), Role::User).await.unwrap();
+        self.login(&email).await
+    }
+
+    async fn login(&self, email: &str) -> String {
         let body = json!({ "email": email, "password": "correct horse battery" });
         let answer = Answer::of(self.call(Method::POST, "/api/v1/auth/login").json(&body).send().await.unwrap()).await;
         answer.body["data"]["access_token"].as_str().unwrap().to_owned()
@@ -230,6 +240,12 @@ impl Hub {
         });
         session
     }
+}
+
+fn accounts(store: &Store, vault: &Vault, limits: Limits, tenant: Uuid) -> Accounts {
+    let tokens = Tokens::new("hub-a.example", &"a".repeat(32).into(), &"b".repeat(32).into(), 900, 3600).unwrap();
+    let options = AccountsOptions { sign_up: SignUp::Open, limits, remote_limits: limits, default_tenant: tenant.into() };
+    Accounts::new(store.clone(), vault.clone(), tokens, HubNames::new("hub-a.example"), Arc::new(SystemClock), Arc::new(SystemIds), options)
 }
 
 async fn answer(session: &WorkerSession, task: &Task) -> TaskOutcome {

@@ -1,0 +1,87 @@
+//! The client against a server that says what the test wants.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a failed unwrap or panic is a failed test")]
+
+use std::time::Duration;
+
+use aiox_client::{Chat, Client, Error, Frame};
+use futures::StreamExt as _;
+use serde_json::json;
+use wiremock::{
+    Mock, MockServer, ResponseTemplate,
+    matchers::{body_partial_json, header, method, path},
+};
+
+fn client(server: &MockServer) -> Client {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    Client::new(&server.uri(), None).unwrap().with_credential("aiox_key_1".to_owned().into())
+}
+
+#[tokio::test]
+async fn the_hubs_own_words_are_the_error() {
+    let server = MockServer::start().await;
+    let body = json!({ "error": "Quota exceeded", "code": "quota_exceeded", "correlation_id": "corr_1", "retryable": true });
+    let answer = ResponseTemplate::new(429).set_body_json(body).insert_header("retry-after", "7");
+    Mock::given(path("/api/v1/governance/quota")).and(header("authorization", "Bearer aiox_key_1")).respond_with(answer).mount(&server).await;
+    match client(&server).quota().await.unwrap_err() {
+        Error::Hub { status, code, retryable, retry_after, .. } => {
+            assert_eq!((status, code.as_str(), retryable, retry_after), (429, "quota_exceeded", true, Some(Duration::from_secs(7))));
+        }
+        other => panic!("{other:?}"),
+    }
+    // Something that is no hub.
+    assert_eq!(client(&server).me().await.unwrap_err().code(), Some("unknown"));
+}
+
+#[tokio::test]
+async fn names_cannot_leave_their_segment_and_keys_are_sent() {
+    let server = MockServer::start().await;
+    let run = "0190f5fe-7c00-7000-8000-000000000001";
+    let reply = json!({ "data": {
+        "request_id": run, "run_id": run, "conversation_id": run, "response": "hi", "model_used": "echo", "tokens_used": 1, "duration_ms": 2,
+    }});
+    Mock::given(method("POST"))
+        .and(path("/api/v1/agents/a%2F..%2Fb@agents.hub-b.example/chat"))
+        .and(header("idempotency-key", "k"))
+        .and(body_partial_json(json!({ "message": "hello", "stream": false })))
+        .respond_with(ResponseTemplate::new(200).set_body_json(reply))
+        .mount(&server)
+        .await;
+    let chat = Chat {
+        agent: "a/../b@agents.hub-b.example".into(),
+        message: "hello".into(),
+        idempotency_key: Some("k".into()),
+        ..Chat::default()
+    };
+    assert_eq!(client(&server).chat(&chat).await.unwrap().response, "hi");
+}
+
+#[tokio::test]
+async fn a_stream_is_read_to_its_end_and_an_error_ends_it() {
+    let server = MockServer::start().await;
+    let run = "0190f5fe-7c00-7000-8000-000000000001";
+    let text = format!(
+        "retry: 2000\n\nevent: accepted\ndata: {{}}\n\n: heartbeat\n\nevent: run.delta\ndata: {{\"run_id\":\"{run}\",\"text\":\"h\\u00e9\"}}\n\n\
+         event: error\ndata: {{\"error\":\"it failed\",\"code\":\"provider_error\",\"correlation_id\":\"c\",\"retryable\":false}}\n\n\
+         event: run.delta\ndata: never read\n\n"
+    );
+    Mock::given(path(format!("/api/v1/runs/{run}/events")))
+        .and(header("last-event-id", "2"))
+        .respond_with(ResponseTemplate::new(200).set_body_raw(text, "text/event-stream"))
+        .mount(&server)
+        .await;
+    let client = client(&server);
+    let frames: Vec<_> = client.follow(run.parse().unwrap(), 2, true).await.unwrap().collect().await;
+    assert_eq!(frames.len(), 2);
+    assert!(matches!(&frames[0], Ok(Frame::Delta(delta)) if delta.text == "hé"));
+    assert_eq!(frames[1].as_ref().unwrap_err().code(), Some("provider_error"));
+}
+
+#[test]
+fn bad_addresses_are_refused_and_credentials_are_not_printed() {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    for bad in ["", "hub-a.example", "ftp://hub-a.example", "mailto:a@b.c"] {
+        assert!(matches!(Client::new(bad, None), Err(Error::Setting(_))), "{bad}");
+    }
+    let client = Client::new("https://hub-a.example", None).unwrap().with_credential("hunter2".to_owned().into());
+    assert!(!format!("{client:?}").contains("hunter2"));
+}
