@@ -232,11 +232,11 @@ impl Runs {
         match self.journal.accept(accept).await? {
             Accepted::New => {
                 metrics::counter!("aiox_runs_accepted_total", "door" => row.door.clone()).increment(1);
-                Ok(Written::Run(Submitted { run: view(row), replayed: false }))
+                Ok(Written::Run(Box::new(Submitted { run: view(row), replayed: false })))
             }
             Accepted::Replayed(first) => {
                 row = runs::by_id(&mut self.store.read().await?, first).await?.ok_or(Error::NotFound("run"))?;
-                Ok(Written::Run(Submitted { run: view(row), replayed: true }))
+                Ok(Written::Run(Box::new(Submitted { run: view(row), replayed: true })))
             }
             Accepted::KeyConflict => {
                 Err(Error::conflict("idempotency_conflict", "this idempotency key was used for another request"))
@@ -478,14 +478,14 @@ impl Runs {
 
 /// What the journal made of an accepted run.
 enum Written {
-    Run(Submitted),
+    Run(Box<Submitted>),
     /// The envelope that brought it was here before.
     Seen { digest: String, verdict: String },
 }
 impl Written {
     fn run(self) -> Result<Submitted> {
         match self {
-            Self::Run(submitted) => Ok(submitted),
+            Self::Run(submitted) => Ok(*submitted),
             Self::Seen { .. } => Err(Error::internal("a run without an envelope was seen before")),
         }
     }

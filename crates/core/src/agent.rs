@@ -241,7 +241,10 @@ mod tests {
     proptest! {
         #[test]
         fn no_handle_panics_and_accepted_ones_are_addresses(text: String) {
-            if handle(&text).is_ok() { prop_assert!(format!("{text}@agents.hub-a.example").parse::<aiox_model::BareJid>().is_ok()); }
+            if handle(&text).is_ok() {
+                let address = format!("{text}@agents.hub-a.example");
+                prop_assert!(address.parse::<aiox_model::BareJid>().is_ok());
+            }
         }
     }
 }

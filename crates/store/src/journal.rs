@@ -22,7 +22,7 @@ use aiox_core::{Error, Result};
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
-pub use accept::{Accept, Accepted, Inbound, Outbound, Sealed};
+pub use accept::{Accept, Accepted, Inbound, Outbound, Seal, Sealed};
 pub use advance::{Advance, Ending, NewEvent};
 
 use crate::{Store, Tx, db::exec};
@@ -77,7 +77,6 @@ pub struct Journal {
 
 impl Journal {
     /// Starts the journal of a store: its handle, and the task to supervise.
-    #[must_use]
     pub fn new(store: Store) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (queue, work) = mpsc::channel(QUEUE);
         let stats = Arc::new(JournalStats::default());

@@ -29,5 +29,5 @@ pub mod runs;
 pub mod tenants;
 
 pub use db::{AsDb, Backend, Db, Reader, Store, StoreOptions, Tx};
-pub use journal::{Accept, Accepted, Advance, Ending, Inbound, Journal, JournalStats, NewEvent, Outbound, Sealed};
+pub use journal::{Accept, Accepted, Advance, Ending, Inbound, Journal, JournalStats, NewEvent, Outbound, Seal, Sealed};
 pub use quotas::Exhausted;

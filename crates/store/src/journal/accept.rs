@@ -91,6 +91,9 @@ pub struct Sealed {
     pub digest: String,
 }
 
+/// Signs an envelope, given its `seq` and the digest of the one before.
+pub type Seal = dyn Fn(u64, Option<&str>) -> Result<Sealed> + Send + Sync;
+
 /// An envelope to be signed once its place in the conversation is known.
 #[derive(Clone)]
 pub struct Outbound {
@@ -104,8 +107,8 @@ pub struct Outbound {
     pub kind: &'static str,
     /// When delivery stops.
     pub expires: Ts,
-    /// Signs it, given `seq` and the digest of the one before.
-    pub seal: Arc<dyn Fn(u64, Option<&str>) -> Result<Sealed> + Send + Sync>,
+    /// Signs it.
+    pub seal: Arc<Seal>,
 }
 
 /// What became of it.
