@@ -46,7 +46,7 @@ impl XmppOptions {
             first_retry: Duration::from_millis(200),
             last_retry: Duration::from_secs(30),
             open_timeout: Duration::from_secs(5),
-            ping_after: Duration::from_secs(30),
+            ping_after: Duration::from_secs(10),
             dead_after: Duration::from_secs(15),
         }
     }
