@@ -1,7 +1,6 @@
 //! A typed client of a hub's REST door, for programs and for the command line.
 //!
 //! Knows `aiox-model` and no other part of a hub. Errors carry the hub's own code and message.
-#![cfg_attr(test, expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test"))]
 
 mod calls;
 mod error;

@@ -79,7 +79,7 @@ fn invalid(path: &str, text: &str) -> Failure {
         Some("a map") => "must be an object".into(),
         Some("a sequence") => "must be a list".into(),
         Some("a boolean") => "must be true or false".into(),
-        Some(number) if matches!(number, "u8" | "u16" | "u32" | "u64" | "i32" | "i64" | "f64" | "f32") => "must be a number in its range".into(),
+        Some("u8" | "u16" | "u32" | "u64" | "i32" | "i64" | "f64" | "f32") => "must be a number in its range".into(),
         Some(choice) if choice.starts_with("one of ") || choice.starts_with('`') => format!("must be {}", choice.replace('`', "")),
         Some(structure) if structure.starts_with("struct ") => "must be an object".into(),
         Some(_) => "has the wrong type".into(),
