@@ -72,6 +72,9 @@ pub(crate) struct Shape {
     /// Seconds until a message counts as lost
     #[arg(long, default_value_t = 30.0)]
     pub(crate) timeout: f64,
+    /// Lost messages after which a closed loop ends early
+    #[arg(long, default_value_t = 100)]
+    pub(crate) max_lost: u64,
     /// File to which results are appended, a JSON object per line
     #[arg(long, default_value = "target/bench/main-job.jsonl")]
     pub(crate) out: PathBuf,

@@ -177,7 +177,8 @@ impl Ledger {
         let user = self.user(&stanza.to);
         if stanza.kind == "error" {
             let sequence = self.sequence(&stanza.id).or_else(|| inner.only_open(user));
-            return inner.fail(sequence, user, "stanza error", now);
+            let condition = stanza.child("error", NS_COMPONENT).map_or("", |error| &error.inner);
+            return inner.fail(sequence, user, &format!("stanza error {condition}"), now);
         }
         let Some(body) = stanza.text_of("body").filter(|body| !body.is_empty()) else {
             return if stanza.has(NS_RECEIPTS) {
@@ -371,7 +372,9 @@ mod tests {
         let (ledger, now) = ledger();
         let to = "load-1@hub-a.example";
         let (_, by_id, _done) = ledger.enter(1, now);
-        let bounce = format!("<message type='error' id='{by_id}' from='a@b' to='{to}'><error type='wait'/></message>");
+        let bounce = format!(
+            "<message type='error' id='{by_id}' from='a@b' to='{to}'><error type='wait'><resource-constraint xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></message>"
+        );
         assert_eq!(ledger.take(&stanza(&bounce), now), Meaning::Failure);
         let (_, _, _done) = ledger.enter(1, now);
         assert_eq!(ledger.take(&answer(to, "<body>Error: Agent not found</body>"), now), Meaning::Failure);
@@ -384,7 +387,7 @@ mod tests {
         assert_eq!(ledger.take(&answer(to, &threaded), now), Meaning::Failure, "the same in words");
         let summary = ledger.summary(0..4);
         assert_eq!((summary.failed, summary.lost, summary.times.len()), (3, 1, 0));
-        assert_eq!(summary.example.unwrap(), "after 0 ms: stanza error");
+        assert_eq!(summary.example.unwrap(), "after 0 ms: stanza error resource-constraint");
     }
 
     #[test]

@@ -62,6 +62,8 @@ pub(crate) async fn level(senders: &Arc<Senders>, target: &Target, mode: Mode, w
 
     let start = Instant::now();
     let measured = senders.send(mode, messages).await?;
+    // Fewer than wanted when too many were lost.
+    let messages = measured.end - measured.start;
     // Work that the answers left behind belongs to them, so CPU and statements are read after it.
     tokio::time::sleep(SETTLE).await;
 

@@ -197,6 +197,7 @@ impl Shape {
             body_bytes: self.body_bytes,
             receipts: self.receipts,
             patience: Duration::from_secs_f64(self.timeout),
+            max_lost: self.max_lost,
         }
     }
 

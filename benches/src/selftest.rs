@@ -73,6 +73,7 @@ async fn one(size: Size, mode: Mode, faults: Faults, data: &Path) -> Result<Row>
         body_bytes: 100,
         receipts: true,
         patience: size.patience,
+        max_lost: u64::MAX,
     });
     let target = Target {
         engine: "self-test".into(),

@@ -56,6 +56,8 @@ pub(crate) struct Senders {
     pub(crate) receipts: bool,
     /// Time for one answer.
     pub(crate) patience: Duration,
+    /// Unanswered messages after which a closed loop ends early: each costs its lane the whole patience.
+    pub(crate) max_lost: u64,
 }
 
 impl Senders {
@@ -71,16 +73,17 @@ impl Senders {
 
     async fn closed(self: &Arc<Self>, lanes: u32, messages: u64) -> Result<()> {
         let left = Arc::new(AtomicU64::new(messages));
+        let lost = Arc::new(AtomicU64::new(0));
         let mut tasks = JoinSet::new();
         for _ in 0..lanes {
-            let (senders, left) = (Arc::clone(self), Arc::clone(&left));
+            let (senders, left, lost) = (Arc::clone(self), Arc::clone(&left), Arc::clone(&lost));
             tasks.spawn(async move {
                 let take = || {
                     let less = |left: u64| left.checked_sub(1);
                     left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok()
                 };
                 let (mut user, mut sent) = (senders.user(), 0);
-                while take() {
+                while lost.load(Ordering::Relaxed) < senders.max_lost && take() {
                     if sent == senders.per_user {
                         (user, sent) = (senders.user(), 0);
                     }
@@ -88,7 +91,9 @@ impl Senders {
                     let (_, token, done) = senders.ledger.enter(user, Instant::now());
                     senders.link.send(senders.message(user, &token)).await?;
                     // Without an answer in time it is lost; the lane goes on.
-                    let _ = timeout(senders.patience, done).await;
+                    if timeout(senders.patience, done).await.is_err() {
+                        lost.fetch_add(1, Ordering::Relaxed);
+                    }
                 }
                 anyhow::Ok(())
             });
@@ -160,6 +165,7 @@ mod tests {
             body_bytes: 100,
             receipts: true,
             patience: Duration::from_secs(3600),
+            max_lost: 5,
         };
         (Arc::new(senders), out)
     }
@@ -206,10 +212,12 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_lane_goes_on_after_a_lost_message() {
+    async fn a_lane_goes_on_after_a_lost_message_but_not_for_ever() {
         let (senders, _out) = senders(64, 100);
         let range = senders.send(Mode::Closed(1), 3).await.unwrap();
         assert_eq!(senders.ledger.summary(range).lost, 3);
+        let range = senders.send(Mode::Closed(1), 30).await.unwrap();
+        assert_eq!(senders.ledger.summary(range).lost, senders.max_lost);
     }
 
     #[tokio::test]

@@ -24,15 +24,17 @@ const MAX_TEXT_BYTES: usize = 1024 * 1024;
 /// Children kept of one stanza; further ones are dropped.
 const MAX_CHILDREN: usize = 64;
 
-/// A child of a stanza. What is inside of it counts only as far as it is text.
+/// A child of a stanza. Of what is inside of it, the text and the name of the first element count.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Child {
     pub(crate) name: String,
     pub(crate) ns: String,
     pub(crate) text: String,
+    /// For example the condition of an `<error/>`; empty when there is none.
+    pub(crate) inner: String,
 }
 
-/// A stanza, one level deep.
+/// A stanza, two levels deep.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Stanza {
     pub(crate) name: String,
@@ -211,13 +213,14 @@ pub(crate) mod tests {
         let body = "a < b & 'c' \"d\" > e";
         let xml = format!(
             "<message from='x@y/z' to='u' id='1' type='chat'><body>{}</body>\
-             <active xmlns='{NS_CHAT_STATES}'><deep><body>no</body></deep></active></message><presence/>",
+             <active xmlns='{NS_CHAT_STATES}'><deep><body>no</body></deep><next/></active></message><presence/>",
             escape(body)
         );
         let all = read(&xml);
         let [Incoming::Stanza(message), Incoming::Stanza(presence)] = &all[..] else { panic!("{all:?}") };
         assert_eq!(message.text_of("body"), Some(body));
         assert!(message.has(NS_CHAT_STATES));
+        assert_eq!(message.children[1].inner, "deep");
         assert_eq!((message.from.as_str(), message.kind.as_str()), ("x@y/z", "chat"));
         assert_eq!(presence.name, "presence");
     }

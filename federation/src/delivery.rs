@@ -130,16 +130,17 @@ impl Delivery {
             let wait = next.map_or(LOOK_AGAIN, |at| Duration::from_millis(at.millis_since(now).max(10)).min(LOOK_AGAIN));
             return Ok(Step::Idle { wait, postponed: next.is_some() });
         }
-        let mut live = Vec::with_capacity(due.len());
+        let (mut live, mut dead) = (Vec::with_capacity(due.len()), Vec::new());
         for item in due {
             if item.expires <= now {
-                self.finish(domain, item.id, Outcome::Expired).await?;
+                dead.push((item.id, Outcome::Expired));
             } else if size(&item) + BATCH_FRAME > MAX_BATCH_BYTES {
-                self.finish(domain, item.id, Outcome::Refused("too_large".to_owned())).await?;
+                dead.push((item.id, Outcome::Refused("too_large".to_owned())));
             } else {
                 live.push(item);
             }
         }
+        self.finish(domain, dead).await?;
         let batch = batch(live);
         if batch.is_empty() {
             return Ok(Step::More);
@@ -147,10 +148,14 @@ impl Delivery {
         self.outbox.sent(&batch.iter().map(|item| item.id).collect::<Vec<_>>()).await?;
         let verdicts = self.send(domain, &batch).await?;
         let peer = self.links.roster().peer(domain).ok_or(LinkError::NotActive)?;
-        let mut progress = false;
+        let mut outcomes = Vec::with_capacity(batch.len());
         for (item, verdict) in batch.iter().zip(verdicts) {
-            progress |= self.apply(&peer, item, verdict).await?;
+            if let Some(outcome) = self.judge(&peer, item, verdict).await? {
+                outcomes.push((item.id, outcome));
+            }
         }
+        let progress = !outcomes.is_empty();
+        self.finish(domain, outcomes).await?;
         Ok(if progress { Step::More } else { Step::Idle { wait: backoff::floor(), postponed: false } })
     }
 
@@ -164,8 +169,8 @@ impl Delivery {
         if matching { Ok(answer.verdicts) } else { Err(LinkError::Answer.into()) }
     }
 
-    /// Applies a verdict; `true` if the envelope no longer waits.
-    async fn apply(&self, peer: &Peer, item: &Outgoing, verdict: EnvelopeVerdict) -> Result<bool, Failure> {
+    /// What a verdict means; `None`: the envelope waits on.
+    async fn judge(&self, peer: &Peer, item: &Outgoing, verdict: EnvelopeVerdict) -> Result<Option<Outcome>, Failure> {
         let domain = &peer.record.domain;
         match verdict.verdict {
             Verdict::Accepted | Verdict::Duplicate => {
@@ -174,34 +179,34 @@ impl Delivery {
                 if receipt.is_none() {
                     // Without its proof the peer could deny later that it had the envelope. Sending it again is free of effects.
                     tracing::warn!(peer = %domain, envelope = %item.id, "the peer's receipt does not hold");
-                    return self.postpone(domain, item, None, "receipt").await.map(|()| false);
+                    return self.postpone(domain, item, None, "receipt").await.map(|()| None);
                 }
-                self.finish(domain, item.id, Outcome::Delivered(receipt)).await?;
-                Ok(true)
+                Ok(Some(Outcome::Delivered(receipt)))
             }
             Verdict::Refused => {
                 let code = verdict.code.unwrap_or_else(|| "refused".to_owned());
-                self.finish(domain, item.id, Outcome::Refused(short(&code))).await?;
-                Ok(true)
+                Ok(Some(Outcome::Refused(short(&code))))
             }
             Verdict::Held | Verdict::Retry => {
                 let code = verdict.code.unwrap_or_else(|| "retry".to_owned());
-                self.postpone(domain, item, verdict.retry_after, &short(&code)).await.map(|()| false)
+                self.postpone(domain, item, verdict.retry_after, &short(&code)).await.map(|()| None)
             }
         }
     }
 
-    async fn finish(&self, domain: &str, id: EnvelopeId, outcome: Outcome) -> Result<(), Failure> {
-        let label = match &outcome {
-            Outcome::Delivered(_) => "delivered",
-            Outcome::Refused(_) => "refused",
-            Outcome::Expired => "expired",
-        };
-        metrics::counter!("aiox_federation_envelopes_total", "direction" => "out", "verdict" => label).increment(1);
-        if label != "delivered" {
-            tracing::warn!(peer = domain, envelope = %id, outcome = ?outcome, "an envelope was not delivered");
+    async fn finish(&self, domain: &str, outcomes: Vec<(EnvelopeId, Outcome)>) -> Result<(), Failure> {
+        for (id, outcome) in &outcomes {
+            let label = match outcome {
+                Outcome::Delivered(_) => "delivered",
+                Outcome::Refused(_) => "refused",
+                Outcome::Expired => "expired",
+            };
+            metrics::counter!("aiox_federation_envelopes_total", "direction" => "out", "verdict" => label).increment(1);
+            if label != "delivered" {
+                tracing::warn!(peer = domain, envelope = %id, ?outcome, "an envelope was not delivered");
+            }
         }
-        Ok(self.outbox.finish(domain, id, outcome).await?)
+        Ok(self.outbox.finish(domain, outcomes).await?)
     }
 
     async fn postpone(&self, domain: &str, item: &Outgoing, retry_after: Option<u32>, reason: &str) -> Result<(), Failure> {

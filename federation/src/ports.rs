@@ -109,8 +109,8 @@ pub trait Outbox: Send + Sync {
     async fn next_due(&self, peer: &str) -> Result<Option<Ts>>;
     /// An attempt to send these has begun.
     async fn sent(&self, ids: &[EnvelopeId]) -> Result<()>;
-    /// The waiting of one is over.
-    async fn finish(&self, peer: &str, id: EnvelopeId, outcome: Outcome) -> Result<()>;
+    /// The waiting of these is over, for good.
+    async fn finish(&self, peer: &str, outcomes: Vec<(EnvelopeId, Outcome)>) -> Result<()>;
     /// The peer asked to send this one again, not before `until`.
     async fn postpone(&self, id: EnvelopeId, until: Ts, reason: &str) -> Result<()>;
     /// Makes everything for a peer due at once.

@@ -156,9 +156,17 @@ class Mesh:
             finally:
                 writer.close()
 
-        server = await asyncio.start_server(serve, *hub.s2s)
-        async with server:
+        async with await self._listen(serve, hub.s2s):
             yield
+
+    async def _listen(self, serve, address: tuple[str, int]) -> asyncio.Server:
+        """A child of the killed server may hold its listeners for a moment longer."""
+        async with asyncio.timeout(10):
+            while True:
+                try:
+                    return await asyncio.start_server(serve, *address)
+                except OSError:
+                    await self.breathe()
 
     async def end_test(self) -> None:
         """Signs everybody off and lets the model answer again."""

@@ -1,10 +1,19 @@
 //! Tasks of the repository's own workflow: `cargo run -p xtask -- <task>`.
+//!
+//! `proto` writes the generated protocol code, `graph` writes `docs/crate-graph.txt`, `migrations` records new migrations in
+//! `migrations/CHECKSUMS`. `cargo test -p xtask` holds the rules of the house.
+#![cfg_attr(test, expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test"))]
 
+mod house;
 mod proto;
+#[cfg(test)]
+mod tests;
 
 fn main() -> anyhow::Result<()> {
     match std::env::args().nth(1).as_deref() {
         Some("proto") => proto::generate(),
-        _ => anyhow::bail!("tasks: proto"),
+        Some("graph") => house::write_graph(),
+        Some("migrations") => house::write_checksums(),
+        _ => anyhow::bail!("tasks: proto, graph, migrations"),
     }
 }

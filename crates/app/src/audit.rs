@@ -51,3 +51,22 @@ pub(crate) fn of_peer(clock: &dyn Clock, ids: &dyn Ids, tenant: Uuid, peer: &str
         at: clock.now(),
     }
 }
+
+/// A record of a worker that spoke of a run that is not its own.
+pub(crate) fn of_worker(clock: &dyn Clock, ids: &dyn Ids, tenant: Uuid, worker: &str, run: Uuid, what: &str) -> AuditRow {
+    AuditRow {
+        id: ids.uuid(),
+        tenant,
+        owner: None,
+        actor: format!("worker:{worker}"),
+        action: format!("worker.{what}"),
+        outcome: "denied".into(),
+        severity: "warn".into(),
+        resource_type: Some("run".into()),
+        resource_id: Some(run.to_string()),
+        detail: Some("foreign_lease".into()),
+        address: None,
+        trace: ids.uuid().to_string(),
+        at: clock.now(),
+    }
+}

@@ -24,7 +24,7 @@ use aiox_model::{
     RunId, Ts,
     run::{RunError, RunEvent, RunStatus},
 };
-use aiox_store::{Advance, Ending, Journal, NewEvent, Store, agents, runs, runs::RunRow};
+use aiox_store::{Advance, Ending, Journal, NewEvent, Store, agents, quotas, runs, runs::RunRow};
 use dashmap::DashMap;
 use serde_json::{Value, json};
 use tokio::sync::{Semaphore, mpsc};
@@ -211,7 +211,7 @@ impl Dispatch {
         session::register(&self.inner, info)
     }
 
-    /// Connected workers: id, slots, free slots, last heartbeat.
+    /// Connected workers: registration, free slots, last heartbeat.
     #[must_use]
     pub fn workers(&self) -> Vec<(WorkerInfo, usize, Heartbeat)> {
         let mut all: Vec<_> = self
@@ -220,7 +220,8 @@ impl Dispatch {
             .iter()
             .map(|worker| {
                 let beat = worker.beat.lock().map(|beat| beat.1).unwrap_or_default();
-                (worker.info.clone(), worker.slots.available_permits(), beat)
+                let busy = self.inner.leases.iter().filter(|lease| lease.worker.id == worker.id).count();
+                (worker.info.clone(), (worker.info.max_concurrent as usize).saturating_sub(busy), beat)
             })
             .collect();
         all.sort_by(|a, b| a.0.worker_id.cmp(&b.0.worker_id));
@@ -326,9 +327,16 @@ impl Inner {
         let (ending, kind, payload) = task::ending(row, outcome, self.ids.uuid(), self.ids.uuid());
         let replies = ending.reply.is_some();
         let (status, tokens) = (ending.status, (ending.input_tokens, ending.output_tokens));
+        let used = tokens.0 + tokens.1;
         let done = self.advance(row.id, kind, payload, |advance| advance.ending = Some(ending)).await?;
         self.queue.remove(RunId(row.id)).await?;
         self.queue.done(RunId(row.id)).await?;
+        if !done && used > 0 {
+            // The answer came too late to be one, and was paid for all the same.
+            let mut tx = self.store.begin().await?;
+            quotas::charge_late(&mut tx, row.id, tokens.0, tokens.1, at).await?;
+            tx.commit().await?;
+        }
         if done {
             if replies {
                 self.replies.added();
@@ -394,9 +402,20 @@ impl Inner {
         }
     }
 
-    fn refuse(&self, worker: &str, run: Uuid, what: &str) -> Error {
+    /// Records that a worker spoke of a run that is not its own.
+    async fn refuse(&self, worker: &str, run: Uuid, what: &'static str) -> Error {
         tracing::warn!(worker, run = %RunId(run), what, "a worker spoke of a run that is not its own");
         metrics::counter!("aiox_policy_violations_total", "kind" => "foreign_lease").increment(1);
+        let written = async {
+            let tenant = runs::by_id(&mut self.store.read().await?, run).await?.map_or_else(Uuid::nil, |row| row.tenant);
+            let row = crate::audit::of_worker(&*self.clock, &*self.ids, tenant, worker, run, what);
+            let mut tx = self.store.begin().await?;
+            aiox_store::audit::insert(&mut tx, &row).await?;
+            tx.commit().await
+        };
+        if let Err(error) = written.await {
+            tracing::error!(error = %error.chain(), "a refusal could not be recorded");
+        }
         Error::forbidden("foreign_lease", "this run is not leased to this worker")
     }
 }

@@ -264,17 +264,20 @@ impl Federated {
         tx.commit().await
     }
 
-    /// The envelope is durable at the peer: its run is delivered.
+    /// These envelopes are durable at the peer: their runs are delivered. One transaction for all.
     ///
     /// # Errors
-    /// Database errors.
-    pub async fn delivered(&self, id: EnvelopeId) -> Result<()> {
+    /// Database errors; nothing is changed then.
+    pub async fn delivered(&self, ids: &[EnvelopeId]) -> Result<()> {
+        let now = self.clock.now();
         let mut tx = self.store.begin().await?;
-        let done = federation::finish(&mut tx, id.uuid(), "delivered", None, self.clock.now()).await?;
-        if let Some((run, kind)) = done
-            && kind == envelope_type::RUN_CREATE
-        {
-            runs::set_delivery(&mut tx, run, "delivered").await?;
+        for id in ids {
+            let done = federation::finish(&mut tx, id.uuid(), "delivered", None, now).await?;
+            if let Some((run, kind)) = done
+                && kind == envelope_type::RUN_CREATE
+            {
+                runs::set_delivery(&mut tx, run, "delivered").await?;
+            }
         }
         tx.commit().await
     }

@@ -6,9 +6,11 @@ use aiox_core::{
 };
 use aiox_model::Ts;
 
+use uuid::Uuid;
+
 use crate::{
     AsDb, Tx,
-    db::{exec, rows},
+    db::{exec, row, rows},
     rows::{signed, unsigned},
 };
 
@@ -135,4 +137,31 @@ pub async fn settle(tx: &mut Tx, settle: &Settle<'_>) -> Result<()> {
         signed(settle.used) - signed(settle.reserved),
     )
     .map(drop)
+}
+
+/// Charges tokens that a worker reports after its run has ended otherwise, once. Whether they were charged now.
+///
+/// # Errors
+/// Database errors.
+pub async fn charge_late(tx: &mut Tx, run: Uuid, input_tokens: u64, output_tokens: u64, at: Ts) -> Result<bool> {
+    let found = row!(
+        tx,
+        (String,),
+        "UPDATE runs SET input_tokens = $2, output_tokens = $3 WHERE id = $1 AND status IN ('failed', 'canceled') \
+         AND input_tokens = 0 AND output_tokens = 0 RETURNING principal",
+        run,
+        signed(input_tokens),
+        signed(output_tokens)
+    )?;
+    let Some((principal,)) = found else { return Ok(false) };
+    exec!(
+        tx,
+        "INSERT INTO quota_usage (principal, window_id, tokens, requests) VALUES ($1, $2, $4, 0), ($1, $3, $4, 0) \
+         ON CONFLICT (principal, window_id) DO UPDATE SET tokens = quota_usage.tokens + excluded.tokens",
+        &principal,
+        quota::day(at),
+        quota::minute(at),
+        signed(input_tokens.saturating_add(output_tokens))
+    )?;
+    Ok(true)
 }

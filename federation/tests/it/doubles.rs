@@ -244,11 +244,13 @@ impl Outbox for MemoryOutbox {
         ids.iter().for_each(|id| *sent.entry(*id).or_default() += 1);
         Ok(())
     }
-    async fn finish(&self, _: &str, id: EnvelopeId, outcome: Outcome) -> Result<()> {
-        self.items.lock().unwrap().retain(|_, (item, _)| item.id != id);
-        self.outcomes.send_modify(|outcomes| {
-            assert!(outcomes.insert(id, outcome).is_none(), "{id} has one outcome");
-        });
+    async fn finish(&self, _: &str, finished: Vec<(EnvelopeId, Outcome)>) -> Result<()> {
+        for (id, outcome) in finished {
+            self.items.lock().unwrap().retain(|_, (item, _)| item.id != id);
+            self.outcomes.send_modify(|outcomes| {
+                assert!(outcomes.insert(id, outcome).is_none(), "{id} has one outcome");
+            });
+        }
         Ok(())
     }
     async fn postpone(&self, id: EnvelopeId, until: Ts, _: &str) -> Result<()> {

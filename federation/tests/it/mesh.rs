@@ -141,3 +141,40 @@ async fn a_run_goes_on_over_a_crash_of_the_asking_hub() {
     assert_eq!(events.iter().map(|event| event.sequence).collect::<Vec<_>>(), [1, 2, 3, 4]);
     assert_eq!(b.runs.follow(run, 0, false).count().await, 4);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn zz_load() {
+    let (a, b) = two().await;
+    let bob = b.user("bob").await;
+    b.agent(&bob, "writer", Visibility::Mesh).await;
+    let mut callers = vec![];
+    for n in 0..50 {
+        callers.push(a.user(&format!("u{n}")).await);
+    }
+    let worker = std::sync::Arc::new(b.worker());
+    let w = worker.clone();
+    tokio::spawn(async move {
+        loop {
+            let task = w.next().await.unwrap();
+            let w = w.clone();
+            tokio::spawn(async move { w.complete(task.run, answer("x")).await.unwrap() });
+        }
+    });
+    let began = std::time::Instant::now();
+    let runs = futures::future::join_all((0..1000).map(|n| a.ask(&callers[n % 50], WRITER, "hello"))).await;
+    let accepted = began.elapsed();
+    let runs: Vec<_> = runs.into_iter().map(|r| r.unwrap()).collect();
+    let t0 = began;
+    let (ar, aa) = (runs.clone(), a.runs.clone());
+    let cl = callers[0].clone();
+    let _ = (ar, aa, cl);
+    loop {
+        let n = a.federation_waiting().await;
+        if n == 0 { eprintln!("outbox empty {:?}", t0.elapsed()); break }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    futures::future::join_all(runs.iter().map(|run| async { loop { match b.runs.wait(*run).await { Ok(_) => break, Err(_) => tokio::time::sleep(Duration::from_millis(50)).await } } })).await;
+    eprintln!("B done {:?}", t0.elapsed());
+    futures::future::join_all(runs.iter().map(|run| async { tokio::time::timeout(Duration::from_secs(120), a.runs.wait(*run)).await.unwrap().unwrap() })).await;
+    panic!("accepted {accepted:?} all {:?}", began.elapsed());
+}

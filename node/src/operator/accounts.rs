@@ -7,7 +7,7 @@ use std::time::Duration;
 use aiox_app::Accounts;
 use aiox_crypto::scram::{ITERATIONS, Verifier};
 use anyhow::{Context, Result, bail};
-use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
+use reqwest::{Client, Method, RequestBuilder, Response};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use tokio::time::{sleep, timeout};
@@ -114,15 +114,6 @@ impl XmppAccounts {
     pub async fn put(&self, username: &str, verifier: &Verifier, blocked: bool) -> Result<()> {
         let request = self.request(Method::PUT, &self.account(username)).json(&Document { verifier, blocked });
         accepted(self.send(request).await?).await.map(drop)
-    }
-
-    /// Removes an account with its roster and archive. That there is none is no error.
-    pub async fn delete(&self, username: &str) -> Result<()> {
-        let response = self.send(self.request(Method::DELETE, &self.account(username))).await?;
-        if response.status() == StatusCode::NOT_FOUND {
-            return Ok(());
-        }
-        accepted(response).await.map(drop)
     }
 
     fn account(&self, username: &str) -> String {

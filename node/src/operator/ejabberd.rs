@@ -72,6 +72,7 @@ impl Ejabberd {
         if self.status()? != Status::Stopped {
             return Ok(());
         }
+        ports::require_free(&self.listeners()).await?;
         let mut started = self.launch()?;
         started.accepts(&self.listeners(), START_PATIENCE).await
     }
@@ -103,7 +104,6 @@ impl Ejabberd {
         if !self.control_address.is_loopback() {
             bail!("the component link is clear text, so {} must be a loopback address", self.control_address);
         }
-        ports::require_free(&self.listeners())?;
         fs::create_dir_all(&self.dir).with_context(|| format!("cannot make {}", self.dir.display()))?;
         let dir =
             fs::canonicalize(&self.dir).with_context(|| format!("cannot find {}", self.dir.display()))?;

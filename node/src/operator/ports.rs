@@ -3,21 +3,31 @@
 
 use std::fs;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use tokio::net::TcpListener;
+use tokio::time::{Instant, sleep};
 
-/// Fails with the port and the name of the process that holds it, unless all addresses are free.
-pub fn require_free(addresses: &[SocketAddr]) -> Result<()> {
+/// How long a port may still be held by what is left of a killed server: Prosody's resolver is a child process that has inherited
+/// the listeners and ends a moment after its parent.
+const LINGER: Duration = Duration::from_secs(3);
+
+/// Waits until all addresses are free; if one is not, fails with the port and the name of the process that holds it.
+pub async fn require_free(addresses: &[SocketAddr]) -> Result<()> {
+    let deadline = Instant::now() + LINGER;
     for address in addresses {
-        match TcpListener::bind(address) {
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+        while let Err(error) = TcpListener::bind(address).await {
+            if error.kind() != io::ErrorKind::AddrInUse {
+                return Err(error).with_context(|| format!("cannot listen on {address}"));
+            }
+            if Instant::now() >= deadline {
                 let owner = owner_of(*address).unwrap_or_else(|| "a process of another user".to_owned());
                 bail!("port {} on {} is taken by {owner}", address.port(), address.ip());
             }
-            Err(error) => return Err(error).with_context(|| format!("cannot listen on {address}")),
+            sleep(Duration::from_millis(20)).await;
         }
     }
     Ok(())
@@ -58,14 +68,14 @@ fn listening_inode(table: &str, port: u16) -> Option<u64> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_taken_port_names_itself_and_its_owner() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    #[tokio::test]
+    async fn a_taken_port_names_itself_and_its_owner() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let message = require_free(&[address]).unwrap_err().to_string();
+        let message = require_free(&[address]).await.unwrap_err().to_string();
         assert!(message.contains(&address.port().to_string()), "{message}");
         assert!(message.contains(&format!("process {}", std::process::id())), "{message}");
         drop(listener);
-        require_free(&[address]).unwrap();
+        require_free(&[address]).await.unwrap();
     }
 }

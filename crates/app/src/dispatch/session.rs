@@ -197,7 +197,7 @@ impl WorkerSession {
     /// [`Error::Forbidden`] when the lease is not this session's.
     pub async fn event(&self, run: Uuid, kind: &str, payload: Value) -> Result<bool> {
         if !self.holds(run) {
-            return Err(self.inner.refuse(&self.worker.info.worker_id, run, "event"));
+            return Err(self.inner.refuse(&self.worker.info.worker_id, run, "event").await);
         }
         self.inner.advance(run, kind, payload, |_| {}).await
     }
@@ -214,10 +214,10 @@ impl WorkerSession {
         let held = inner.leases.get(&run).map(|lease| (lease.worker.id, lease.row.clone()));
         let row = match held {
             Some((holder, row)) if holder == self.worker.id => row,
-            Some(_) => return Err(inner.refuse(&self.worker.info.worker_id, run, "result")),
+            Some(_) => return Err(inner.refuse(&self.worker.info.worker_id, run, "result").await),
             None => match runs::by_id(&mut inner.store.read().await?, run).await? {
                 Some(row) if row.worker.as_deref() == Some(self.worker.info.worker_id.as_str()) => Arc::new(row),
-                _ => return Err(inner.refuse(&self.worker.info.worker_id, run, "result")),
+                _ => return Err(inner.refuse(&self.worker.info.worker_id, run, "result").await),
             },
         };
         let done = inner.end(&row, outcome).await?;

@@ -9,8 +9,8 @@ use uuid::Uuid;
 
 use super::{ending_base, reply_row};
 
-/// One run, ready for a worker.
-#[derive(Debug, Clone)]
+/// One run, ready for a worker. Holds what users said and the system prompt, so it has no full `Debug`.
+#[derive(Clone)]
 pub struct Task {
     /// The run.
     pub run: Uuid,
@@ -50,6 +50,12 @@ pub struct Task {
     pub timeout_ms: u64,
     /// Correlation id.
     pub trace: String,
+}
+
+impl std::fmt::Debug for Task {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Task").field("run", &self.run).field("lease", &self.lease).field("attempt", &self.attempt).finish_non_exhaustive()
+    }
 }
 
 /// How a task ended at its worker.
