@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use tokio::sync::{Notify, oneshot};
 
-use crate::stanza::{NS_CHAT_STATES, NS_CORRECT, NS_RECEIPTS, Stanza};
+use crate::stanza::{NS_CHAT_STATES, NS_COMPONENT, NS_CORRECT, NS_RECEIPTS, Stanza};
 
 const PREFIX: &str = "token-";
 /// Hex digits of the sequence in a token.

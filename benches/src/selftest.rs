@@ -99,7 +99,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn the_harness_counts_exactly() {
         let data = tempfile::tempdir().unwrap();
-        let size = Size { messages: 300, rate: 2_000.0, patience: Duration::from_millis(500) };
+        let size = Size { messages: 300, rate: 2_000.0, patience: Duration::from_secs(2) };
         run(size, &mut Report::new(None).unwrap(), data.path()).await.unwrap();
     }
 }

@@ -110,7 +110,12 @@ impl Assembler {
                         }
                     }
                     3 if self.stanza.children.len() < MAX_CHILDREN => {
-                        self.stanza.children.push(Child { name: name.to_string(), ns: ns.to_string(), text: String::new() });
+                        self.stanza.children.push(Child { name: name.to_string(), ns: ns.to_string(), ..Child::default() });
+                    }
+                    4 => {
+                        if let Some(child) = self.stanza.children.last_mut().filter(|child| child.inner.is_empty()) {
+                            child.inner = name.to_string();
+                        }
                     }
                     _ => {}
                 }
