@@ -208,7 +208,7 @@ impl Outbox for Durable {
         let ids: Vec<_> = outcomes.iter().filter_map(delivered).collect();
         if !ids.is_empty() {
             // One commit for the whole batch: with one each, a queue drains at the speed of the disk's fsync.
-            self.federated.delivered(&ids).await?;
+            self.federated.all_delivered(&ids).await?;
             self.confirmed(peer).notify_one();
         }
         for (id, outcome) in outcomes {

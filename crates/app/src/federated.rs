@@ -268,7 +268,7 @@ impl Federated {
     ///
     /// # Errors
     /// Database errors; nothing is changed then.
-    pub async fn delivered(&self, ids: &[EnvelopeId]) -> Result<()> {
+    pub async fn all_delivered(&self, ids: &[EnvelopeId]) -> Result<()> {
         let now = self.clock.now();
         let mut tx = self.store.begin().await?;
         for id in ids {
@@ -280,6 +280,14 @@ impl Federated {
             }
         }
         tx.commit().await
+    }
+
+    /// The envelope is durable at the peer: its run is delivered.
+    ///
+    /// # Errors
+    /// Database errors.
+    pub async fn delivered(&self, id: EnvelopeId) -> Result<()> {
+        self.all_delivered(&[id]).await
     }
 
     /// The envelope will never be delivered: `refused` or `expired`. Its run fails with `code`.

@@ -144,10 +144,6 @@ impl MeshHub {
         Self { runs, agents, dispatch, federation, site, store, stop, tasks, public: public_url }
     }
 
-    pub async fn federation_waiting(&self) -> u64 {
-        aiox_store::federation::waiting(&mut self.store.read().await.unwrap(), "hub-b.example").await.unwrap()
-    }
-
     /// Stops everything without waiting for work in progress, as a crash would, and keeps the files.
     pub async fn crash(self) -> Site {
         self.stop.cancel();
