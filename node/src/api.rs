@@ -20,7 +20,8 @@ impl Api {
         let mut builder = reqwest::Client::builder().connect_timeout(Duration::from_secs(5)).timeout(Duration::from_secs(180)).no_proxy();
         if let Some(ca) = ca {
             let pem = std::fs::read(ca).with_context(|| format!("cannot read {}", ca.display()))?;
-            builder = builder.tls_certs_only(reqwest::Certificate::from_pem_bundle(&pem).context("the authority's certificate is damaged")?);
+            builder =
+                builder.tls_certs_only(reqwest::Certificate::from_pem_bundle(&pem).context("the authority's certificate is damaged")?);
         }
         let client = builder.build().context("cannot make an HTTP client")?;
         Ok(Self { client, base: base.trim_end_matches('/').to_owned(), credential })

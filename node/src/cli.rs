@@ -23,7 +23,9 @@ pub enum Command {
     /// Makes keys, starts two hubs (each with a worker and, where Prosody is installed, an XMPP server), makes them peers, seeds
     /// accounts and agents, and sends a message from a user of hub A to an agent of hub B by REST and by XMPP. Running it again
     /// changes nothing that is there.
-    #[command(after_help = "Examples:\n  aiox up                 two hubs, and what to try next\n  aiox up --verify        the same without a terminal: asserts everything, stops everything, exit code says it\n  OPENAI_API_KEY=… aiox up   agents answer through OpenAI instead of the echo provider")]
+    #[command(
+        after_help = "Examples:\n  aiox up                 two hubs, and what to try next\n  aiox up --verify        the same without a terminal: asserts everything, stops everything, exit code says it\n  OPENAI_API_KEY=… aiox up   agents answer through OpenAI instead of the echo provider"
+    )]
     Up(Up),
     /// Stop what `aiox up` started; data stays
     #[command(after_help = "Example:\n  aiox down")]
@@ -38,10 +40,14 @@ pub enum Command {
     #[command(after_help = "Example:\n  aiox doctor")]
     Doctor(Place),
     /// Run one hub in the foreground
-    #[command(after_help = "Examples:\n  aiox serve                       the embedded engine, no configuration needed\n  aiox serve --config aiox.toml\n  AIOX__HTTP__PORT=9000 aiox serve")]
+    #[command(
+        after_help = "Examples:\n  aiox serve                       the embedded engine, no configuration needed\n  aiox serve --config aiox.toml\n  AIOX__HTTP__PORT=9000 aiox serve"
+    )]
     Serve(Configured),
     /// Run one worker in the foreground
-    #[command(after_help = "Examples:\n  aiox worker                      beside `aiox serve`, sharing its data directory\n  OPENAI_API_KEY=… aiox worker --config aiox.toml")]
+    #[command(
+        after_help = "Examples:\n  aiox worker                      beside `aiox serve`, sharing its data directory\n  OPENAI_API_KEY=… aiox worker --config aiox.toml"
+    )]
     Worker(Configured),
     /// Bring the database up to date and exit
     Migrate(Configured),
@@ -55,7 +61,9 @@ pub enum Command {
     #[command(subcommand)]
     User(User),
     /// Talk to an agent
-    #[command(after_help = "Examples:\n  aiox chat assistant \"Hello\"\n  aiox chat assistant@agents.hub-b.example \"Hello over there\"\n  aiox chat --hub hub-b --stream assistant \"Tell me more\"")]
+    #[command(
+        after_help = "Examples:\n  aiox chat assistant \"Hello\"\n  aiox chat assistant@agents.hub-b.example \"Hello over there\"\n  aiox chat --hub hub-b --stream assistant \"Tell me more\""
+    )]
     Chat(Chat),
     /// See agents that you can use, on this hub and on its peers
     Agents(Remote),
@@ -247,7 +255,9 @@ pub enum Peer {
 #[derive(Debug, Subcommand)]
 pub enum User {
     /// Make an account directly in the hub's database, whatever the sign-up policy
-    #[command(after_help = "Example (the password is read from standard input):\n  aiox user add --config aiox.toml --email operator@hub-a.example --role platform_admin operator < password.txt")]
+    #[command(
+        after_help = "Example (the password is read from standard input):\n  aiox user add --config aiox.toml --email operator@hub-a.example --role platform_admin operator < password.txt"
+    )]
     Add {
         /// Name on XMPP and REST
         username: String,

@@ -67,7 +67,9 @@ pub async fn peer(command: Peer) -> Result<()> {
                 }
                 None => {
                     say::line(&format!("The trust document of {domain} has the fingerprint\n\n  {seen}\n"));
-                    say::line("Compare it with what the other operator tells you by another way (there: aiox peer fingerprint). If they are equal:");
+                    say::line(
+                        "Compare it with what the other operator tells you by another way (there: aiox peer fingerprint). If they are equal:",
+                    );
                     say::line(&format!("  aiox peer confirm {domain} {seen}"));
                 }
             }
@@ -174,7 +176,9 @@ pub async fn run(command: RunCommand) -> Result<()> {
             Ok(())
         }
         RunCommand::Show { id, remote } => print(&client(&remote, false).await?.get(&format!("/api/v1/runs/{id}")).await?["data"]),
-        RunCommand::Cancel { id, remote } => print(&client(&remote, false).await?.post(&format!("/api/v1/runs/{id}/cancel"), &json!({})).await?["data"]),
+        RunCommand::Cancel { id, remote } => {
+            print(&client(&remote, false).await?.post(&format!("/api/v1/runs/{id}/cancel"), &json!({})).await?["data"])
+        }
     }
 }
 
@@ -183,7 +187,8 @@ pub async fn user(command: User) -> Result<()> {
     let User::Add { username, email, role, configured } = command;
     let role = Role::parse(&role).with_context(|| format!("--role {role}: must be one of {}", Role::ALL.map(Role::as_str).join(", ")))?;
     let mut password = String::new();
-    std::io::Read::read_to_string(&mut std::io::Read::take(std::io::stdin(), 4096), &mut password).context("the password is read from standard input")?;
+    std::io::Read::read_to_string(&mut std::io::Read::take(std::io::stdin(), 4096), &mut password)
+        .context("the password is read from standard input")?;
     let password = password.trim_end_matches(['\r', '\n']).to_owned();
     let stop = CancellationToken::new();
     let tasks = Supervisor::new(stop.clone());
@@ -216,8 +221,14 @@ pub fn certs(command: Certs) -> Result<()> {
             for file in files {
                 for info in aiox_certs::inspect_file("certificate", &file)? {
                     let end = aiox_model::Ts::from_seconds(info.not_after);
-                    say::line(&format!("{}\n  subject      {}\n  names        {}\n  purposes     {}\n  expires      {end}\n  fingerprint  {}",
-                        file.display(), info.subject, info.names.join(", "), info.purposes.join(", "), info.fingerprint));
+                    say::line(&format!(
+                        "{}\n  subject      {}\n  names        {}\n  purposes     {}\n  expires      {end}\n  fingerprint  {}",
+                        file.display(),
+                        info.subject,
+                        info.names.join(", "),
+                        info.purposes.join(", "),
+                        info.fingerprint
+                    ));
                 }
             }
             Ok(())

@@ -17,8 +17,11 @@ use crate::hub::Hub;
 /// When a setting of the listener is wrong.
 pub fn router(hub: &Hub, health: Arc<dyn Health>, metrics: PrometheusHandle) -> Result<Router> {
     let own = &hub.settings.http;
-    let trusted_proxies =
-        own.trusted_proxies.iter().map(|text| text.parse().with_context(|| format!("http.trusted_proxies: {text}"))).collect::<Result<_>>()?;
+    let trusted_proxies = own
+        .trusted_proxies
+        .iter()
+        .map(|text| text.parse().with_context(|| format!("http.trusted_proxies: {text}")))
+        .collect::<Result<_>>()?;
     let options = HttpOptions {
         cors_origins: own.cors_origins.clone(),
         trusted_proxies,

@@ -80,7 +80,11 @@ impl Hub {
         if let Some(name) = &settings.xmpp.component_name
             && *name != names.agents_domain()
         {
-            anyhow::bail!("xmpp.component_name is {name}, but the agents of {} live at {}; the two must not differ", names.domain(), names.agents_domain());
+            anyhow::bail!(
+                "xmpp.component_name is {name}, but the agents of {} live at {}; the two must not differ",
+                names.domain(),
+                names.agents_domain()
+            );
         }
         let store = open_store(&settings).await?;
         let (journal, work) = Journal::new(store.clone());
@@ -91,7 +95,8 @@ impl Hub {
         tx.commit().await?;
 
         let governance = &settings.governance;
-        let limits = Limits { tokens_day: governance.tokens_day, tokens_minute: governance.tokens_minute, requests_day: governance.requests_day };
+        let limits =
+            Limits { tokens_day: governance.tokens_day, tokens_minute: governance.tokens_minute, requests_day: governance.requests_day };
         let remote_limits = Limits {
             tokens_day: governance.remote_tokens_day,
             tokens_minute: governance.remote_tokens_minute,
@@ -103,7 +108,8 @@ impl Hub {
         let limiter: Arc<dyn RateLimiter> = Arc::new(MemoryLimiter::default());
 
         let vault = Vault::new(store.clone(), secrets.master, clock.clone(), ids.clone());
-        let tokens = Tokens::new(names.domain(), &secrets.access, &secrets.refresh, settings.auth.access_seconds, settings.auth.refresh_seconds)?;
+        let tokens =
+            Tokens::new(names.domain(), &secrets.access, &secrets.refresh, settings.auth.access_seconds, settings.auth.refresh_seconds)?;
         let accounts_options = AccountsOptions {
             sign_up: match settings.auth.sign_up {
                 aiox_config::SignUp::Open => SignUp::Open,
@@ -127,7 +133,8 @@ impl Hub {
         };
         let wire = outward.as_ref().map_or_else(|| Arc::new(NoPeers) as _, Outward::wire);
         let federated = Federated::new(store.clone(), journal.clone(), events.clone(), clock.clone(), ids.clone(), replies.clone(), wire);
-        let known = KNOWN_PROVIDERS.iter().map(|name| (*name).to_owned()).chain(settings.llm.providers.iter().map(|name| name.to_lowercase()));
+        let known =
+            KNOWN_PROVIDERS.iter().map(|name| (*name).to_owned()).chain(settings.llm.providers.iter().map(|name| name.to_lowercase()));
         let options = RunsOptions {
             default_provider: default_provider.clone(),
             known_providers: known.chain([default_provider.clone()]).collect(),
@@ -171,7 +178,8 @@ impl Hub {
                 );
                 let guard = Arc::new(MemoryReplayGuard::new(clock.clone()));
                 let options: FederationOptions = identity::federation_options(&settings)?;
-                let federation = Federation::start(outward, durable, guard, limiter.clone(), options).await.context("federation cannot start")?;
+                let federation =
+                    Federation::start(outward, durable, guard, limiter.clone(), options).await.context("federation cannot start")?;
                 Some(Arc::new(federation))
             }
             None => None,

@@ -82,14 +82,24 @@ async fn connection(stream: TcpStream, address: SocketAddr, acceptor: Option<Tls
     }
 }
 
-async fn requests(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, address: SocketAddr, router: Router, stop: CancellationToken) {
+async fn requests(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    address: SocketAddr,
+    router: Router,
+    stop: CancellationToken,
+) {
     let service = hyper::service::service_fn(move |mut request: Request<hyper::body::Incoming>| {
         request.extensions_mut().insert(ConnectInfo(address));
         router.clone().oneshot(request.map(axum::body::Body::new))
     });
     let mut server = auto::Builder::new(TokioExecutor::new());
     server.http1().timer(TokioTimer::new()).header_read_timeout(HEADERS).max_buf_size(64 * 1024);
-    server.http2().timer(TokioTimer::new()).keep_alive_interval(Duration::from_secs(30)).max_concurrent_streams(512).max_header_list_size(32 * 1024);
+    server
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(Duration::from_secs(30))
+        .max_concurrent_streams(512)
+        .max_header_list_size(32 * 1024);
     let connection = server.serve_connection_with_upgrades(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {

@@ -60,7 +60,10 @@ impl Secrets {
         let all_given = access.is_some() && refresh.is_some() && key.is_some() && worker.is_some();
         let made = if all_given { None } else { Some(kept_or_made(&settings.hub.data_dir.join(FILE))?) };
         let pick = |given: Option<Secret>, field: fn(&Made) -> &String| -> Result<String> {
-            given.map(|secret| secret.expose().to_owned()).or_else(|| made.as_ref().map(|made| field(made).clone())).context("a secret is missing")
+            given
+                .map(|secret| secret.expose().to_owned())
+                .or_else(|| made.as_ref().map(|made| field(made).clone()))
+                .context("a secret is missing")
         };
         let key = pick(key, |made| &made.encryption_key)?;
         Ok(Self {

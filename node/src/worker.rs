@@ -45,7 +45,8 @@ fn config(settings: &Settings) -> Result<WorkerConfig> {
     config.default_provider.clone_from(&settings.llm.default_provider);
     config.labels.clone_from(&own.labels);
     for (name, provider) in &own.providers {
-        let kind: ProviderKind = provider.kind.as_deref().unwrap_or(name).parse().with_context(|| format!("worker.providers.{name}.kind"))?;
+        let kind: ProviderKind =
+            provider.kind.as_deref().unwrap_or(name).parse().with_context(|| format!("worker.providers.{name}.kind"))?;
         let mut out = ProviderConfig::new(kind);
         out.base_url.clone_from(&provider.base_url);
         out.api_key = provider.api_key(name)?.map(|key| key.to_secrecy());

@@ -144,7 +144,14 @@ impl Accounts {
         pair.ok_or_else(|| Error::internal("registered without a session"))
     }
 
-    async fn new_user(&self, email: String, username: Option<String>, secret: SecretString, role: Role, tenant: TenantId) -> Result<UserRow> {
+    async fn new_user(
+        &self,
+        email: String,
+        username: Option<String>,
+        secret: SecretString,
+        role: Role,
+        tenant: TenantId,
+    ) -> Result<UserRow> {
         let id = UserId(self.ids.uuid());
         let (hash, verifier) = self.derive(secret).await?;
         let clear = serde_json::to_vec(&verifier).map_err(Error::internal)?;
@@ -205,7 +212,11 @@ impl Accounts {
             None => None,
         };
         let caller = self.caller(&user, None, origin.trace, Door::Rest, origin.address)?;
-        aiox_store::audit::insert(&mut tx, &audit::record(&*self.clock, &*self.ids, &caller, "account.registered", Some(("user", user.id.uuid().to_string())))).await?;
+        aiox_store::audit::insert(
+            &mut tx,
+            &audit::record(&*self.clock, &*self.ids, &caller, "account.registered", Some(("user", user.id.uuid().to_string()))),
+        )
+        .await?;
         tx.commit().await?;
         Ok((user, pair))
     }
@@ -215,7 +226,8 @@ impl Accounts {
     /// # Errors
     /// [`Error::Unauthenticated`] for a wrong password and for an unknown account alike, after equal work.
     pub async fn login(&self, body: Login, origin: Origin) -> Result<TokenPair> {
-        let login = body.email.or(body.username).ok_or_else(|| Error::invalid("email", "email or username is required"))?.trim().to_lowercase();
+        let login =
+            body.email.or(body.username).ok_or_else(|| Error::invalid("email", "email or username is required"))?.trim().to_lowercase();
         let secret = SecretString::from(body.password);
         let user = accounts::user_by_login(&mut self.store.read().await?, &login).await?;
         let stored = user.as_ref().map(|user| user.password_hash.clone());
@@ -400,7 +412,8 @@ impl Accounts {
         }
         let secret = format!("{KEY_PREFIX}{}", hex_of(self.ids.secret()));
         let names: Vec<String> = scopes.iter().map(|scope| scope.as_str().to_owned()).collect();
-        let row = ApiKeyRow { id: ApiKeyId(self.ids.uuid()), user, name, scopes: names.join(" "), created_at: now, expires_at: new.expires_at };
+        let row =
+            ApiKeyRow { id: ApiKeyId(self.ids.uuid()), user, name, scopes: names.join(" "), created_at: now, expires_at: new.expires_at };
         let mut tx = self.store.begin().await?;
         accounts::insert_key(&mut tx, caller.tenant, &row, &sha256(secret.as_bytes())).await?;
         let record = audit::record(&*self.clock, &*self.ids, caller, "key.created", Some(("api_key", row.id.uuid().to_string())));

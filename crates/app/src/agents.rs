@@ -37,7 +37,14 @@ const LISTED: u32 = 500;
 impl Agents {
     /// Agents over the given ports. `default_provider` answers for agents that name none.
     #[must_use]
-    pub fn new(store: Store, vault: Vault, directory: Directory, clock: Arc<dyn Clock>, ids: Arc<dyn Ids>, default_provider: String) -> Self {
+    pub fn new(
+        store: Store,
+        vault: Vault,
+        directory: Directory,
+        clock: Arc<dyn Clock>,
+        ids: Arc<dyn Ids>,
+        default_provider: String,
+    ) -> Self {
         Self { store, vault, directory, clock, ids, default_provider }
     }
 
@@ -251,12 +258,8 @@ impl Agents {
     /// Database errors.
     pub async fn visible_to_peer(&self, domain: &str) -> Result<Vec<AgentCard>> {
         let anybody: BareJid = format!("anybody@{domain}").parse().map_err(Error::internal)?;
-        let caller = remote_caller(
-            anybody,
-            aiox_core::quota::Limits::default(),
-            aiox_model::TraceId(self.ids.uuid()),
-            aiox_core::Door::Federation,
-        );
+        let caller =
+            remote_caller(anybody, aiox_core::quota::Limits::default(), aiox_model::TraceId(self.ids.uuid()), aiox_core::Door::Federation);
         self.usable(&caller).await
     }
 
@@ -309,7 +312,14 @@ impl Agents {
     ///
     /// # Errors
     /// As [`get`](Self::get).
-    pub async fn audit(&self, caller: &Caller, agent: Option<AgentId>, mut filter: Filter, limit: u32, offset: u64) -> Result<(Vec<AuditRow>, u64)> {
+    pub async fn audit(
+        &self,
+        caller: &Caller,
+        agent: Option<AgentId>,
+        mut filter: Filter,
+        limit: u32,
+        offset: u64,
+    ) -> Result<(Vec<AuditRow>, u64)> {
         let owner: UserId = caller.principal.user().ok_or(Error::NotFound("agent"))?;
         let mut db = self.store.read().await?;
         match agent {

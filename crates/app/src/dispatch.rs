@@ -341,7 +341,8 @@ impl Inner {
             if replies {
                 self.replies.added();
             }
-            metrics::counter!("aiox_tasks_completed_total", "status" => if status == RunStatus::Completed { "completed" } else { "error" }).increment(1);
+            metrics::counter!("aiox_tasks_completed_total", "status" => if status == RunStatus::Completed { "completed" } else { "error" })
+                .increment(1);
             metrics::counter!("aiox_tokens_used_total", "direction" => "in").increment(tokens.0);
             metrics::counter!("aiox_tokens_used_total", "direction" => "out").increment(tokens.1);
             #[expect(clippy::cast_precision_loss, reason = "milliseconds of one run")]

@@ -128,7 +128,11 @@ impl Federated {
         let waiting = federation::waiting(&mut self.store.read().await?, &remote.peer).await?;
         if waiting >= OUTBOX_BOUND {
             let retry_after = std::time::Duration::from_secs(60);
-            return Err(Error::Limited { code: "outbox_full", message: format!("too much waits for {} already", remote.peer), retry_after });
+            return Err(Error::Limited {
+                code: "outbox_full",
+                message: format!("too much waits for {} already", remote.peer),
+                retry_after,
+            });
         }
         let mut other = Map::new();
         other.insert("priority".into(), json!(remote.priority.number()));
@@ -306,11 +310,14 @@ impl Federated {
         if carries_run {
             let error = match code {
                 "not_found" => RunError { code: "not_found".into(), message: "agent not found".into(), retryable: false },
-                _ if state == "expired" => RunError { code: "expired".into(), message: "the peer hub was away for too long".into(), retryable: true },
+                _ if state == "expired" => {
+                    RunError { code: "expired".into(), message: "the peer hub was away for too long".into(), retryable: true }
+                }
                 _ => RunError { code: code.to_owned(), message: "the peer hub refused the run".into(), retryable: false },
             };
             let payload = json!({ "status": "failed", "error": error });
-            let event = RunEvent { id: self.ids.uuid(), run_id: run, sequence: 0, kind: "run.failed".into(), time: self.clock.now(), payload };
+            let event =
+                RunEvent { id: self.ids.uuid(), run_id: run, sequence: 0, kind: "run.failed".into(), time: self.clock.now(), payload };
             self.apply(event, None).await?;
         }
         Ok(())

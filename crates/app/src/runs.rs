@@ -18,8 +18,7 @@ use aiox_model::{
     run::{Conversation, HistoryMessage, Run, RunError, RunEvent, RunStatus},
 };
 use aiox_store::{
-    Accept, Accepted, Advance, Ending, Exhausted, Journal, NewEvent, Store, agents::AgentRow, conversations, quotas, runs,
-    runs::RunRow,
+    Accept, Accepted, Advance, Ending, Exhausted, Journal, NewEvent, Store, agents::AgentRow, conversations, quotas, runs, runs::RunRow,
 };
 use serde_json::json;
 use uuid::Uuid;
@@ -238,9 +237,7 @@ impl Runs {
                 row = runs::by_id(&mut self.store.read().await?, first).await?.ok_or(Error::NotFound("run"))?;
                 Ok(Written::Run(Box::new(Submitted { run: view(row), replayed: true })))
             }
-            Accepted::KeyConflict => {
-                Err(Error::conflict("idempotency_conflict", "this idempotency key was used for another request"))
-            }
+            Accepted::KeyConflict => Err(Error::conflict("idempotency_conflict", "this idempotency key was used for another request")),
             Accepted::OverQuota(which) => {
                 metrics::counter!("aiox_policy_violations_total", "kind" => violation(which)).increment(1);
                 Err(over_quota(which, at, limits))
@@ -265,7 +262,10 @@ impl Runs {
         }
         if !self.options.known_providers.contains(&provider) {
             tracing::warn!(agent = %agent.id, provider, "agent names a provider that this hub does not know");
-            return Err(Error::unavailable("unknown_provider", "this agent's provider is not known to the hub; its owner has to change llm_config.provider"));
+            return Err(Error::unavailable(
+                "unknown_provider",
+                "this agent's provider is not known to the hub; its owner has to change llm_config.provider",
+            ));
         }
         Ok(provider)
     }
@@ -362,8 +362,16 @@ impl Runs {
             reply: reply_for(row, self.ids.uuid(), Err(&error)),
         };
         let replies = ending.reply.is_some();
-        let advance =
-            Advance { run: row.id, at, event: event.clone(), status: None, worker: None, attempted: false, ending: Some(ending), audit: record };
+        let advance = Advance {
+            run: row.id,
+            at,
+            event: event.clone(),
+            status: None,
+            worker: None,
+            attempted: false,
+            ending: Some(ending),
+            audit: record,
+        };
         let Some(sequence) = self.journal.advance(advance).await? else { return Ok(false) };
         self.queue.revoke(RunId(row.id)).await?;
         if replies {
@@ -400,7 +408,13 @@ impl Runs {
     ///
     /// # Errors
     /// As [`Directory::resolve`].
-    pub async fn conversations(&self, caller: &Caller, agent: Option<&AgentRef>, limit: u32, offset: u64) -> Result<(Vec<Conversation>, u64)> {
+    pub async fn conversations(
+        &self,
+        caller: &Caller,
+        agent: Option<&AgentRef>,
+        limit: u32,
+        offset: u64,
+    ) -> Result<(Vec<Conversation>, u64)> {
         caller.require(Scope::RunsRead)?;
         let jid = match agent {
             Some(agent) => Some(self.jid_of(caller, agent).await?),
@@ -480,7 +494,10 @@ impl Runs {
 enum Written {
     Run(Box<Submitted>),
     /// The envelope that brought it was here before.
-    Seen { digest: String, verdict: String },
+    Seen {
+        digest: String,
+        verdict: String,
+    },
 }
 impl Written {
     fn run(self) -> Result<Submitted> {

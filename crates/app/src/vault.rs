@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use aiox_core::{Error, Result, ports::{Clock, Ids}};
+use aiox_core::{
+    Error, Result,
+    ports::{Clock, Ids},
+};
 use aiox_crypto::seal::{self, Key};
 use aiox_model::TenantId;
 use aiox_store::{AsDb, Store, agents, keys};

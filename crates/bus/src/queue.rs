@@ -66,7 +66,11 @@ impl State {
         let (run, conversation) = (waiting.run, waiting.conversation);
         let talk = self.conversations.entry(conversation).or_default();
         let place = if talk.front.is_none() { Place::Lane } else { Place::Behind };
-        if place == Place::Lane { talk.front = Some(run) } else { talk.behind.push_back(run) }
+        if place == Place::Lane {
+            talk.front = Some(run)
+        } else {
+            talk.behind.push_back(run)
+        }
         if place == Place::Lane {
             self.enter(&waiting);
         }

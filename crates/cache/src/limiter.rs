@@ -18,7 +18,10 @@ pub struct MemoryLimiter {
 
 impl Default for MemoryLimiter {
     fn default() -> Self {
-        Self { clock: governor::clock::DefaultClock::default(), keys: Cache::builder().max_capacity(KEYS).time_to_idle(Duration::from_secs(3600)).build() }
+        Self {
+            clock: governor::clock::DefaultClock::default(),
+            keys: Cache::builder().max_capacity(KEYS).time_to_idle(Duration::from_secs(3600)).build(),
+        }
     }
 }
 

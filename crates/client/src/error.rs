@@ -50,7 +50,14 @@ impl Error {
     }
 
     pub(crate) fn of_body(status: u16, body: ErrorBody, retry_after: Option<Duration>) -> Self {
-        Self::Hub { status, code: body.code, message: body.error, correlation_id: body.correlation_id, retryable: body.retryable, retry_after }
+        Self::Hub {
+            status,
+            code: body.code,
+            message: body.error,
+            correlation_id: body.correlation_id,
+            retryable: body.retryable,
+            retry_after,
+        }
     }
 }
 

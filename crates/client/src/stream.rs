@@ -111,15 +111,13 @@ fn frame(event: &Sent) -> Result<Option<Frame>> {
 mod tests {
     use super::*;
 
-    const TEXT: &str = "retry: 2000\n\n: heartbeat\n\nevent: run.delta\nid: 1\ndata: {\"a\":\ndata: 1}\n\nevent: done\r\ndata:x\r\n\r\ndata: cut";
+    const TEXT: &str =
+        "retry: 2000\n\n: heartbeat\n\nevent: run.delta\nid: 1\ndata: {\"a\":\ndata: 1}\n\nevent: done\r\ndata:x\r\n\r\ndata: cut";
 
     #[test]
     fn events_are_the_same_however_the_bytes_are_cut() {
         let whole = Reader::default().push(TEXT.as_bytes());
-        assert_eq!(whole, [
-            Sent { name: "run.delta".into(), data: "{\"a\":\n1}".into() },
-            Sent { name: "done".into(), data: "x".into() },
-        ]);
+        assert_eq!(whole, [Sent { name: "run.delta".into(), data: "{\"a\":\n1}".into() }, Sent { name: "done".into(), data: "x".into() },]);
         for size in 1..TEXT.len() {
             let mut reader = Reader::default();
             let cut: Vec<Sent> = TEXT.as_bytes().chunks(size).flat_map(|chunk| reader.push(chunk)).collect();

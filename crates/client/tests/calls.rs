@@ -21,7 +21,11 @@ async fn the_hubs_own_words_are_the_error() {
     let server = MockServer::start().await;
     let body = json!({ "error": "Quota exceeded", "code": "quota_exceeded", "correlation_id": "corr_1", "retryable": true });
     let answer = ResponseTemplate::new(429).set_body_json(body).insert_header("retry-after", "7");
-    Mock::given(path("/api/v1/governance/quota")).and(header("authorization", "Bearer aiox_key_1")).respond_with(answer).mount(&server).await;
+    Mock::given(path("/api/v1/governance/quota"))
+        .and(header("authorization", "Bearer aiox_key_1"))
+        .respond_with(answer)
+        .mount(&server)
+        .await;
     match client(&server).quota().await.unwrap_err() {
         Error::Hub { status, code, retryable, retry_after, .. } => {
             assert_eq!((status, code.as_str(), retryable, retry_after), (429, "quota_exceeded", true, Some(Duration::from_secs(7))));
@@ -46,12 +50,8 @@ async fn names_cannot_leave_their_segment_and_keys_are_sent() {
         .respond_with(ResponseTemplate::new(200).set_body_json(reply))
         .mount(&server)
         .await;
-    let chat = Chat {
-        agent: "a/../b@agents.hub-b.example".into(),
-        message: "hello".into(),
-        idempotency_key: Some("k".into()),
-        ..Chat::default()
-    };
+    let chat =
+        Chat { agent: "a/../b@agents.hub-b.example".into(), message: "hello".into(), idempotency_key: Some("k".into()), ..Chat::default() };
     assert_eq!(client(&server).chat(&chat).await.unwrap().response, "hi");
 }
 

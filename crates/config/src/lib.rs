@@ -13,8 +13,8 @@
 
 mod error;
 pub mod legacy;
-mod sections;
 mod secret;
+mod sections;
 
 use std::path::Path;
 
@@ -26,10 +26,10 @@ use figment::{
 use serde::{Deserialize, Serialize};
 
 pub use error::ConfigError;
+pub use secret::Secret;
 pub use sections::{
     Auth, Database, Engine, Federation, Governance, Grpc, Http, Hub, Llm, Log, LogFormat, Mode, Provider, SignUp, Worker, Xmpp,
 };
-pub use secret::Secret;
 
 /// Everything.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -216,8 +216,12 @@ mod tests {
     fn unknown_keys_and_all_problems_are_named() {
         let error = with(&[("AIOX__HTTP__PROT", "1")]).unwrap_err();
         assert!(error.to_string().contains("prot"), "{error}");
-        let error = with(&[("AIOX__HUB__DOMAIN", "not a domain"), ("AIOX__GOVERNANCE__TASK_TIMEOUT_MS", "0"), ("AIOX__DATABASE__ENGINE", "postgres")])
-            .unwrap_err();
+        let error = with(&[
+            ("AIOX__HUB__DOMAIN", "not a domain"),
+            ("AIOX__GOVERNANCE__TASK_TIMEOUT_MS", "0"),
+            ("AIOX__DATABASE__ENGINE", "postgres"),
+        ])
+        .unwrap_err();
         for name in ["hub.domain", "governance.task_timeout_ms", "database"] {
             assert!(error.to_string().contains(name), "{name}: {error}");
         }
@@ -238,9 +242,7 @@ mod tests {
 
     #[test]
     fn a_password_with_any_characters_reaches_the_database() {
-        let settings = with(&[
-            ("DB_HOST", "db.internal"), ("DB_PASSWORD", "p@:/w#?&"), ("AIOX__DATABASE__ENGINE", "postgres"),
-        ]).unwrap();
+        let settings = with(&[("DB_HOST", "db.internal"), ("DB_PASSWORD", "p@:/w#?&"), ("AIOX__DATABASE__ENGINE", "postgres")]).unwrap();
         assert_eq!(settings.database.postgres_url().unwrap(), "postgres://aiox:p%40%3A%2Fw%23%3F%26@db.internal:5433/aiox?sslmode=disable");
     }
 

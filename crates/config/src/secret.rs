@@ -70,7 +70,11 @@ pub(crate) fn resolve(key: &str, value: Option<&Secret>, file: Option<&Path>) ->
             let text = std::fs::read_to_string(file)
                 .map_err(|error| ConfigError::one(format!("{key}_file: {} cannot be read: {error}", file.display())))?;
             let text = text.trim_end_matches(['\r', '\n']);
-            if text.is_empty() { Err(ConfigError::one(format!("{key}_file: {} is empty", file.display()))) } else { Ok(Some(Secret::new(text))) }
+            if text.is_empty() {
+                Err(ConfigError::one(format!("{key}_file: {} is empty", file.display())))
+            } else {
+                Ok(Some(Secret::new(text)))
+            }
         }
         (None, None) => Ok(None),
     }

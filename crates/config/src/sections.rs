@@ -40,7 +40,10 @@ impl Default for Hub {
 impl Hub {
     pub(crate) fn check(&self, problems: &mut Vec<String>) {
         let label = |part: &str| {
-            !part.is_empty() && part.len() <= 63 && !part.starts_with('-') && !part.ends_with('-')
+            !part.is_empty()
+                && part.len() <= 63
+                && !part.starts_with('-')
+                && !part.ends_with('-')
                 && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
         };
         if self.domain.len() > 240 || !self.domain.split('.').all(label) {
@@ -154,12 +157,23 @@ impl Database {
         let password = resolve("database.password", self.password.as_ref(), self.password_file.as_deref())?;
         let escape = |text: &str| {
             text.bytes().fold(String::new(), |mut out, byte| {
-                if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) { out.push(char::from(byte)) } else { out.push_str(&format!("%{byte:02X}")) }
+                if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
+                    out.push(char::from(byte))
+                } else {
+                    out.push_str(&format!("%{byte:02X}"))
+                }
                 out
             })
         };
         let password = password.map(|password| format!(":{}", escape(password.expose()))).unwrap_or_default();
-        Ok(format!("postgres://{}{password}@{}:{}/{}?sslmode={}", escape(&self.user), self.host, self.port, escape(&self.name), self.sslmode))
+        Ok(format!(
+            "postgres://{}{password}@{}:{}/{}?sslmode={}",
+            escape(&self.user),
+            self.host,
+            self.port,
+            escape(&self.name),
+            self.sslmode
+        ))
     }
 }
 
@@ -335,7 +349,15 @@ pub struct Grpc {
 }
 impl Default for Grpc {
     fn default() -> Self {
-        Self { host: "127.0.0.1".into(), port: 50051, worker_key: None, worker_key_file: None, tls_cert: None, tls_key: None, worker_ca: None }
+        Self {
+            host: "127.0.0.1".into(),
+            port: 50051,
+            worker_key: None,
+            worker_key_file: None,
+            tls_cert: None,
+            tls_key: None,
+            worker_ca: None,
+        }
     }
 }
 impl Grpc {

@@ -135,7 +135,9 @@ pub fn handle(text: &str) -> Result<()> {
         && text.starts_with(|c: char| c.is_ascii_lowercase())
         && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_.".contains(c))
         && !text.starts_with("agent-")
-        && !["agt_", "admin", "root", "postmaster", "abuse"].iter().any(|kept| text.starts_with(kept) && (kept.ends_with('_') || text == *kept));
+        && !["agt_", "admin", "root", "postmaster", "abuse"]
+            .iter()
+            .any(|kept| text.starts_with(kept) && (kept.ends_with('_') || text == *kept));
     if legal {
         Ok(())
     } else {

@@ -110,7 +110,9 @@ impl Error {
             Self::Invalid { .. } => "invalid_request",
             Self::TooLarge { .. } => "too_large",
             Self::Unauthenticated(_) => "unauthorized",
-            Self::Conflict { code, .. } | Self::Forbidden { code, .. } | Self::Limited { code, .. } | Self::Unavailable { code, .. } => code,
+            Self::Conflict { code, .. } | Self::Forbidden { code, .. } | Self::Limited { code, .. } | Self::Unavailable { code, .. } => {
+                code
+            }
             Self::Corrupt { .. } | Self::Internal(_) => "internal_error",
         }
     }

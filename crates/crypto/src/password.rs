@@ -24,11 +24,7 @@ fn argon() -> Result<Argon2<'static>> {
 /// [`Error::Invalid`].
 pub fn check(password: &SecretString) -> Result<()> {
     let count = password.expose_secret().chars().count();
-    if (MIN_CHARS..=MAX_CHARS).contains(&count) {
-        Ok(())
-    } else {
-        Err(Error::invalid("password", "must have 8 to 256 characters"))
-    }
+    if (MIN_CHARS..=MAX_CHARS).contains(&count) { Ok(()) } else { Err(Error::invalid("password", "must have 8 to 256 characters")) }
 }
 
 /// A PHC string for the store.
@@ -58,7 +54,8 @@ pub fn verify(password: &SecretString, stored: &str) -> Verified {
     if stored.starts_with("$2") {
         return if bcrypt::verify(password, stored).unwrap_or(false) { Verified::YesOutdated } else { Verified::No };
     }
-    let right = PasswordHash::new(stored).is_ok_and(|hash| argon().is_ok_and(|argon| argon.verify_password(password.as_bytes(), &hash).is_ok()));
+    let right =
+        PasswordHash::new(stored).is_ok_and(|hash| argon().is_ok_and(|argon| argon.verify_password(password.as_bytes(), &hash).is_ok()));
     if right { Verified::Yes } else { Verified::No }
 }
 
@@ -93,7 +90,9 @@ mod tests {
     #[test]
     fn nobody_costs_what_somebody_costs() {
         // The stand-in must parse, or the work would not be done.
-        assert!(PasswordHash::new("$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHRzb21lc2FsdA$3u3i9mH1W8Yk2s5p8d2T1xkq3c8bX8hQ9s1n3Jt7c0I").is_ok());
+        assert!(
+            PasswordHash::new("$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHRzb21lc2FsdA$3u3i9mH1W8Yk2s5p8d2T1xkq3c8bX8hQ9s1n3Jt7c0I").is_ok()
+        );
     }
 
     #[test]

@@ -65,7 +65,8 @@ impl Key {
         }
         let nonce: [u8; 12] = sealed.get(17..HEAD)?.try_into().ok()?;
         let mut body = sealed.get(HEAD..)?.to_vec();
-        let clear = self.cipher().ok()?.open_in_place(Nonce::assume_unique_for_key(nonce), Aad::from(context.as_bytes()), &mut body).ok()?.len();
+        let clear =
+            self.cipher().ok()?.open_in_place(Nonce::assume_unique_for_key(nonce), Aad::from(context.as_bytes()), &mut body).ok()?.len();
         body.truncate(clear);
         Some(Zeroizing::new(body))
     }

@@ -53,7 +53,6 @@ pub(crate) async fn caller(app: &HttpState, facts: Facts, headers: &HeaderMap) -
 
 /// A bearer token (RFC 6750 section 2.1; the scheme in any case), or an API key in its own header.
 pub(crate) fn credential(headers: &HeaderMap) -> Option<&str> {
-
     if let Some(value) = headers.get(header::AUTHORIZATION) {
         let (scheme, token) = value.to_str().ok()?.trim().split_once(' ')?;
         let token = token.trim();

@@ -80,7 +80,9 @@ impl Failure {
         };
         match self {
             Self::App(error) => shown(error),
-            Self::Run(run, error) => Shown { run: Some(*run), ..plain(run_status(&error.code), &error.code, &error.message, error.retryable) },
+            Self::Run(run, error) => {
+                Shown { run: Some(*run), ..plain(run_status(&error.code), &error.code, &error.message, error.retryable) }
+            }
             Self::Waiting(run) => Shown {
                 run: Some(*run),
                 ..plain(StatusCode::GATEWAY_TIMEOUT, "wait_timeout", "no answer yet; the run goes on and can be read by its id", true)
@@ -176,10 +178,9 @@ mod tests {
     #[test]
     fn internal_text_never_reaches_a_client() {
         let secret = "password=hunter2";
-        for error in [
-            Error::internal(std::io::Error::other(secret)),
-            Error::Corrupt { table: "agents", column: "config", id: secret.into() },
-        ] {
+        for error in
+            [Error::internal(std::io::Error::other(secret)), Error::Corrupt { table: "agents", column: "config", id: secret.into() }]
+        {
             let shown = Failure::App(error).shown();
             assert_eq!((shown.status, shown.text.as_str()), (StatusCode::INTERNAL_SERVER_ERROR, "internal server error"));
             assert!(!format!("{shown:?}").contains(secret));

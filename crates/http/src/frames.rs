@@ -3,11 +3,9 @@
 use std::{convert::Infallible, time::Duration};
 
 use aiox_core::ports::Signal;
-use axum::{
-    response::{
-        IntoResponse, Response,
-        sse::{Event, KeepAlive, Sse},
-    },
+use axum::response::{
+    IntoResponse, Response,
+    sse::{Event, KeepAlive, Sse},
 };
 use futures::Stream;
 use http::{HeaderName, HeaderValue};

@@ -7,6 +7,7 @@
 
 mod address;
 mod auth;
+mod bound;
 mod context;
 mod error;
 mod frames;

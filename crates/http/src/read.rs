@@ -184,7 +184,10 @@ mod tests {
             (text_of::<Register>(r#"{"email": "a@b.c"}"#), "password: is required"),
             (text_of::<Register>(r#"{"email": "a@b.c", "password": ["hunter2"]}"#), "password: must be a text"),
             (text_of::<AgentCreate>(r#"{"name": "a", "system_prompt": "b", "llm_config": null}"#), "llm_config: must be an object"),
-            (text_of::<AgentCreate>(r#"{"name": "a", "system_prompt": "b", "personality_traits": ["a", 5]}"#), "personality_traits[1]: must be a text"),
+            (
+                text_of::<AgentCreate>(r#"{"name": "a", "system_prompt": "b", "personality_traits": ["a", 5]}"#),
+                "personality_traits[1]: must be a text",
+            ),
             (
                 text_of::<AgentCreate>(r#"{"name": "a", "system_prompt": "b", "visibility": "x"}"#),
                 "visibility: must be one of private, shared, tenant, mesh, public",

@@ -17,7 +17,7 @@ use std::{any::Any, sync::Arc};
 use aiox_app::AgentRef;
 use aiox_model::{AgentId, RunId};
 use axum::{
-    Router,
+    Extension, Router,
     middleware::{from_fn, from_fn_with_state},
     response::{IntoResponse, Response},
     routing::{delete, get, patch, post},
@@ -32,6 +32,7 @@ use tower_http::{
 use crate::{
     HttpOptions, HttpState,
     auth::gate,
+    bound::Streams,
     context::{REQUEST_ID, context, limit, quick},
     error::{Failure, Result},
 };
@@ -56,6 +57,7 @@ pub fn router_with(state: HttpState, more: Router) -> Router {
         .with_state(app.clone())
         .merge(more.method_not_allowed_fallback(no_method).layer(from_fn(quick)))
         .fallback(no_route)
+        .layer(Extension(Arc::new(Streams::default())))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(cors(&app.options))
         .layer(from_fn_with_state(app, context));

@@ -142,7 +142,9 @@ mod tests {
 
     #[test]
     fn another_prefix_an_overflow_and_a_braced_uuid_are_refused() {
-        for text in ["agt_00000000000000000000000001", "run_80000000000000000000000000", "run_", "", "{00000000-0000-0000-0000-000000000001}"] {
+        for text in
+            ["agt_00000000000000000000000001", "run_80000000000000000000000000", "run_", "", "{00000000-0000-0000-0000-000000000001}"]
+        {
             assert!(text.parse::<RunId>().is_err(), "{text}");
         }
     }

@@ -47,7 +47,8 @@ impl FromStr for BareJid {
         if local.is_empty() || local.len() > 1023 || !local.chars().all(legal_local) {
             return Err(JidError);
         }
-        if domain.is_empty() || domain.len() > 1023 || !domain.chars().all(legal_domain) || domain.starts_with('.') || domain.ends_with('.') {
+        if domain.is_empty() || domain.len() > 1023 || !domain.chars().all(legal_domain) || domain.starts_with('.') || domain.ends_with('.')
+        {
             return Err(JidError);
         }
         let at = local.len();

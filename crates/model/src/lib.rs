@@ -25,8 +25,8 @@ pub mod run;
 mod time;
 
 pub use id::{
-    AgentId, ApiKeyId, AuditId, ConversationId, EnvelopeId, EventId, GrantId, IdError, InviteId, MessageId, RunId, SessionId,
-    TenantId, TraceId, UserId,
+    AgentId, ApiKeyId, AuditId, ConversationId, EnvelopeId, EventId, GrantId, IdError, InviteId, MessageId, RunId, SessionId, TenantId,
+    TraceId, UserId,
 };
 pub use jid::BareJid;
 pub use time::{Ts, TsError};

@@ -218,8 +218,13 @@ pub async fn insert_refresh(tx: &mut Tx, id: Uuid, session: SessionId, user: Use
 /// # Errors
 /// Database errors.
 pub async fn session_lives(db: &mut impl AsDb, session: SessionId) -> Result<bool> {
-    Ok(row!(db, (i64,), "SELECT CAST(COUNT(*) AS BIGINT) FROM refresh_tokens WHERE session_id = $1 AND revoked_at IS NULL", session.uuid())?
-        .is_some_and(|count| count.0 > 0))
+    Ok(row!(
+        db,
+        (i64,),
+        "SELECT CAST(COUNT(*) AS BIGINT) FROM refresh_tokens WHERE session_id = $1 AND revoked_at IS NULL",
+        session.uuid()
+    )?
+    .is_some_and(|count| count.0 > 0))
 }
 
 /// What using a refresh token found.
@@ -265,7 +270,8 @@ pub async fn use_refresh(tx: &mut Tx, id: Uuid, user: UserId, now: Ts) -> Result
 /// # Errors
 /// Database errors.
 pub async fn end_session(tx: &mut Tx, session: SessionId, at: Ts) -> Result<()> {
-    exec!(tx, "UPDATE refresh_tokens SET revoked_at = $2 WHERE session_id = $1 AND revoked_at IS NULL", session.uuid(), at.micros()).map(drop)
+    exec!(tx, "UPDATE refresh_tokens SET revoked_at = $2 WHERE session_id = $1 AND revoked_at IS NULL", session.uuid(), at.micros())
+        .map(drop)
 }
 
 /// An API key without its secret.
@@ -286,7 +292,14 @@ pub struct ApiKeyRow {
 }
 type StoredKey = (Uuid, Uuid, String, String, i64, Option<i64>);
 fn key_row((id, user, name, scopes, created, expires): StoredKey) -> ApiKeyRow {
-    ApiKeyRow { id: id.into(), user: user.into(), name, scopes, created_at: Ts::from_micros(created), expires_at: expires.map(Ts::from_micros) }
+    ApiKeyRow {
+        id: id.into(),
+        user: user.into(),
+        name,
+        scopes,
+        created_at: Ts::from_micros(created),
+        expires_at: expires.map(Ts::from_micros),
+    }
 }
 
 /// Adds an API key; only the hash of its secret is kept.

@@ -185,8 +185,7 @@ pub async fn of_owner(db: &mut impl AsDb, owner: UserId, limit: u32, offset: u64
         i64::from(limit),
         signed(offset)
     )?;
-    let count =
-        row!(db, (i64,), "SELECT CAST(COUNT(*) AS BIGINT) FROM agents WHERE owner_id = $1 AND deleted_at IS NULL", owner.uuid())?;
+    let count = row!(db, (i64,), "SELECT CAST(COUNT(*) AS BIGINT) FROM agents WHERE owner_id = $1 AND deleted_at IS NULL", owner.uuid())?;
     Ok((found, unsigned(count.map_or(0, |count| count.0))))
 }
 

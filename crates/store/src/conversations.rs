@@ -37,7 +37,13 @@ pub async fn of_principal(db: &mut impl AsDb, id: Uuid, principal: &str) -> Resu
 ///
 /// # Errors
 /// Database errors.
-pub async fn list(db: &mut impl AsDb, principal: &str, agent_jid: Option<&str>, limit: u32, offset: u64) -> Result<(Vec<Conversation>, u64)> {
+pub async fn list(
+    db: &mut impl AsDb,
+    principal: &str,
+    agent_jid: Option<&str>,
+    limit: u32,
+    offset: u64,
+) -> Result<(Vec<Conversation>, u64)> {
     let found = rows!(
         db,
         Stored,

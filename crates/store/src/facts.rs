@@ -20,11 +20,6 @@ pub async fn get(db: &mut impl AsDb, name: &str) -> Result<Option<String>> {
 /// # Errors
 /// Database errors.
 pub async fn put(tx: &mut Tx, name: &str, value: &str) -> Result<()> {
-    exec!(
-        tx,
-        "INSERT INTO hub_facts (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
-        name,
-        value
-    )
-    .map(drop)
+    exec!(tx, "INSERT INTO hub_facts (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value", name, value)
+        .map(drop)
 }

@@ -141,9 +141,9 @@ async fn run(store: Store, mut work: mpsc::Receiver<Op>, stats: Arc<JournalStats
             Err(error) => {
                 tracing::warn!(error = %error.chain(), operations = count, "a batch failed; its operations are applied one by one");
                 for op in batch.drain(..) {
-                    let outcome = commit(&store, std::slice::from_ref(&op)).await.and_then(|mut outcomes| {
-                        outcomes.pop().ok_or_else(|| Error::internal("an operation had no outcome"))
-                    });
+                    let outcome = commit(&store, std::slice::from_ref(&op))
+                        .await
+                        .and_then(|mut outcomes| outcomes.pop().ok_or_else(|| Error::internal("an operation had no outcome")));
                     op.answer(outcome);
                 }
             }

@@ -62,13 +62,7 @@ pub async fn by_id(db: &mut impl AsDb, id: Uuid) -> Result<Option<SealedKey>> {
 /// # Errors
 /// Database errors.
 pub async fn retire_others(tx: &mut Tx, tenant: Uuid, keep: Uuid, at: Ts) -> Result<u64> {
-    exec!(
-        tx,
-        "UPDATE tenant_keys SET retired_at = $3 WHERE tenant_id = $1 AND id <> $2 AND retired_at IS NULL",
-        tenant,
-        keep,
-        at.micros()
-    )
+    exec!(tx, "UPDATE tenant_keys SET retired_at = $3 WHERE tenant_id = $1 AND id <> $2 AND retired_at IS NULL", tenant, keep, at.micros())
 }
 
 /// Every tenant that has a key.

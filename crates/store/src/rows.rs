@@ -2,7 +2,6 @@
 
 use aiox_core::Result;
 
-
 use crate::error::corrupt;
 
 /// An unsigned number of a column that never holds a negative one.

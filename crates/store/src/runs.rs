@@ -176,8 +176,13 @@ pub async fn unfinished(db: &mut impl AsDb, after: (Ts, Uuid), limit: u32) -> Re
 /// # Errors
 /// Database errors.
 pub async fn of_agent(db: &mut impl AsDb, agent: Uuid, limit: u32, offset: u64) -> Result<(Vec<RunRow>, u64)> {
-    let found =
-        runs_where!(db, "WHERE agent_id = $1 ORDER BY created_at DESC, id DESC LIMIT $2 OFFSET $3", agent, i64::from(limit), signed(offset))?;
+    let found = runs_where!(
+        db,
+        "WHERE agent_id = $1 ORDER BY created_at DESC, id DESC LIMIT $2 OFFSET $3",
+        agent,
+        i64::from(limit),
+        signed(offset)
+    )?;
     let count = row!(db, (i64,), "SELECT CAST(COUNT(*) AS BIGINT) FROM runs WHERE agent_id = $1", agent)?;
     Ok((found, unsigned(count.map_or(0, |count| count.0))))
 }
@@ -195,13 +200,8 @@ pub async fn of_principal(db: &mut impl AsDb, principal: &str, agent_jid: &str, 
         i64::from(limit),
         signed(offset)
     )?;
-    let count = row!(
-        db,
-        (i64,),
-        "SELECT CAST(COUNT(*) AS BIGINT) FROM runs WHERE principal = $1 AND agent_jid = $2",
-        principal,
-        agent_jid
-    )?;
+    let count =
+        row!(db, (i64,), "SELECT CAST(COUNT(*) AS BIGINT) FROM runs WHERE principal = $1 AND agent_jid = $2", principal, agent_jid)?;
     Ok((found, unsigned(count.map_or(0, |count| count.0))))
 }
 

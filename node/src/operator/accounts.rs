@@ -131,12 +131,7 @@ impl XmppAccounts {
 
 // No password has these keys: they are not the hash of anything known.
 fn nobodys_verifier() -> Verifier {
-    Verifier {
-        stored_key: "0".repeat(64),
-        server_key: "0".repeat(64),
-        salt: "0".repeat(32),
-        iteration_count: ITERATIONS,
-    }
+    Verifier { stored_key: "0".repeat(64), server_key: "0".repeat(64), salt: "0".repeat(32), iteration_count: ITERATIONS }
 }
 
 async fn accepted(response: Response) -> Result<Response> {

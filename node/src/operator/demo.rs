@@ -96,7 +96,9 @@ async fn by_rest(api: &Api, here: &Site, there: &Site, provider: &str) -> Result
 async fn knows(api: &Api, there: &Site) -> Result<bool> {
     let listed = api.get("/api/v1/mesh/agents").await?;
     let domain = there.domain();
-    Ok(listed["data"].as_array().is_some_and(|all| all.iter().any(|card| card["domain"] == domain.as_str() && card["handle"] == "assistant")))
+    Ok(listed["data"]
+        .as_array()
+        .is_some_and(|all| all.iter().any(|card| card["domain"] == domain.as_str() && card["handle"] == "assistant")))
 }
 
 /// The same conversation, as the other hub keeps it, has the same run.
@@ -123,11 +125,16 @@ async fn by_xmpp(mesh: &Mesh, here: &Site, there: &Site, made: &Credentials, api
         // Right after the first start the server may not have been told about the account yet.
         match Client::connect(options).await {
             Ok(client) => break client,
-            Err(error) if Instant::now() > deadline => return Err(error).with_context(|| format!("signing in by XMPP at {}", here.domain())),
+            Err(error) if Instant::now() > deadline => {
+                return Err(error).with_context(|| format!("signing in by XMPP at {}", here.domain()));
+            }
             Err(_) => tokio::time::sleep(Duration::from_millis(300)).await,
         }
     };
-    let answer = client.ask(&there.agent_jid(), &question, tokio::time::Instant::now() + Duration::from_secs(60)).await.with_context(|| format!("asking {} by XMPP", there.agent_jid()))?;
+    let answer = client
+        .ask(&there.agent_jid(), &question, tokio::time::Instant::now() + Duration::from_secs(60))
+        .await
+        .with_context(|| format!("asking {} by XMPP", there.agent_jid()))?;
     // The conversation is over; how the stream ends changes nothing.
     let _ = client.close().await;
     check(provider, &question, &answer.answer)?;
@@ -149,4 +156,3 @@ fn transcript(way: &str, here: &Site, there: &Site, question: &str, reply: &str,
     say::line(&format!("  user-{}@{}  →  {question}", here.letter, here.domain()));
     say::line(&format!("  {}  →  {reply}", there.agent_jid()));
 }
-

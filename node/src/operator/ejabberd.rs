@@ -72,6 +72,9 @@ impl Ejabberd {
         if self.status()? != Status::Stopped {
             return Ok(());
         }
+        if !self.control_address.is_loopback() {
+            bail!("the component link is clear text, so {} must be a loopback address", self.control_address);
+        }
         ports::require_free(&self.listeners()).await?;
         let mut started = self.launch()?;
         started.accepts(&self.listeners(), START_PATIENCE).await
@@ -101,12 +104,8 @@ impl Ejabberd {
         let (Some(program), Some(libraries)) = (find_program("erl"), find_libraries()) else {
             bail!("ejabberd is not installed; {INSTALL}");
         };
-        if !self.control_address.is_loopback() {
-            bail!("the component link is clear text, so {} must be a loopback address", self.control_address);
-        }
         fs::create_dir_all(&self.dir).with_context(|| format!("cannot make {}", self.dir.display()))?;
-        let dir =
-            fs::canonicalize(&self.dir).with_context(|| format!("cannot find {}", self.dir.display()))?;
+        let dir = fs::canonicalize(&self.dir).with_context(|| format!("cannot find {}", self.dir.display()))?;
         let user = service_user::for_server("ejabberd", "ejabberd", &dir)?;
         self.write_files(&dir)?;
         service_user::hand_over(user, &dir)?;
@@ -179,9 +178,7 @@ impl Ejabberd {
             ("database_file", path("data/archive.sqlite")),
             ("api_socket", quoted(&format!("unix:{}", dir.join("data/api.sock").to_string_lossy()))),
         ];
-        values
-            .iter()
-            .fold(TEMPLATE.to_owned(), |text, (name, value)| text.replace(&format!("{{{{{name}}}}}"), value))
+        values.iter().fold(TEMPLATE.to_owned(), |text, (name, value)| text.replace(&format!("{{{{{name}}}}}"), value))
     }
 
     fn listeners(&self) -> [SocketAddr; 3] {

@@ -50,7 +50,6 @@ pub struct Started {
     name: String,
     child: Child,
     log_file: PathBuf,
-    pid_file: PathBuf,
 }
 
 /// What a pid file says about its process.
@@ -85,33 +84,24 @@ impl Launch<'_> {
         rotate(&self.log_file)?;
         let log = append_to(&self.log_file)?;
         let mut command = detached(&self.command);
-        command
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().context("cannot share the log file")?)
-            .stderr(log);
+        command.stdin(Stdio::null()).stdout(log.try_clone().context("cannot share the log file")?).stderr(log);
         if let Some(user) = self.user {
             // The standard library also drops the supplementary groups when it runs as root.
             command.uid(user.uid).gid(user.gid);
         }
-        let mut child = command
-            .spawn()
-            .with_context(|| format!("cannot start {} ({})", self.name, self.command.get_program().display()))?;
+        let mut child =
+            command.spawn().with_context(|| format!("cannot start {} ({})", self.name, self.command.get_program().display()))?;
         let pid = i32::try_from(child.id()).context("a pid beyond the kernel's range")?;
         let Some(start_time) = start_time(pid)? else {
             let status = child.wait().context("cannot learn how the process ended")?;
             bail!("{} ended at once ({status})\n{}", self.name, last_lines(&self.log_file));
         };
         write_private(&self.pid_file, format!("{pid} {start_time}\n").as_bytes())?;
-        Ok(Started { name: self.name.to_owned(), child, log_file: self.log_file, pid_file: self.pid_file })
+        Ok(Started { name: self.name.to_owned(), child, log_file: self.log_file })
     }
 }
 
 impl Started {
-    /// The process id.
-    pub fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
     /// How the process ended, or `None` while it runs.
     pub fn exit_status(&mut self) -> Result<Option<ExitStatus>> {
         self.child.try_wait().with_context(|| format!("cannot look after {}", self.name))
@@ -142,13 +132,6 @@ impl Started {
             Some(status) => bail!("{} ended ({status})\n{}", self.name, last_lines(&self.log_file)),
             None => Ok(()),
         }
-    }
-
-    /// Stops the process; see [`stop`].
-    pub async fn stop(mut self, grace: Duration) -> Result<Stopped> {
-        let stopped = stop(&self.pid_file, grace).await?;
-        self.child.wait().with_context(|| format!("cannot learn how {} ended", self.name))?;
-        Ok(stopped)
     }
 }
 
@@ -279,12 +262,7 @@ fn parse_start_time(stat: &str) -> Option<u64> {
 }
 
 fn append_to(path: &Path) -> Result<File> {
-    OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o600)
-        .open(path)
-        .with_context(|| format!("cannot open the log {}", path.display()))
+    OpenOptions::new().append(true).create(true).mode(0o600).open(path).with_context(|| format!("cannot open the log {}", path.display()))
 }
 
 fn rotate(log_file: &Path) -> Result<()> {
@@ -299,9 +277,7 @@ fn rotate(log_file: &Path) -> Result<()> {
 
 fn remove_if_there(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("cannot remove {}", path.display()))
-        }
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).with_context(|| format!("cannot remove {}", path.display())),
         _ => Ok(()),
     }
 }
@@ -313,13 +289,7 @@ mod tests {
     fn launch(dir: &Path, program: &str, arguments: &[&str]) -> Launch<'static> {
         let mut command = Command::new(program);
         command.args(arguments);
-        Launch {
-            name: "the test process",
-            command,
-            log_file: dir.join("log"),
-            pid_file: dir.join("pid"),
-            user: None,
-        }
+        Launch { name: "the test process", command, log_file: dir.join("log"), pid_file: dir.join("pid"), user: None }
     }
 
     #[test]
@@ -333,11 +303,10 @@ mod tests {
     #[tokio::test]
     async fn a_process_is_started_once_and_stopped() {
         let dir = tempfile::tempdir().unwrap();
-        let started = launch(dir.path(), "sleep", &["1000"]).start().unwrap();
-        let pid = i32::try_from(started.pid()).unwrap();
-        assert_eq!(status(&dir.path().join("pid")).unwrap(), Status::Running(pid));
+        launch(dir.path(), "sleep", &["1000"]).start().unwrap();
+        assert!(matches!(status(&dir.path().join("pid")).unwrap(), Status::Running(_)));
         assert!(launch(dir.path(), "sleep", &["1000"]).start().is_err(), "it runs already");
-        assert_eq!(started.stop(Duration::from_secs(10)).await.unwrap(), Stopped::Terminated);
+        assert_eq!(stop(&dir.path().join("pid"), Duration::from_secs(10)).await.unwrap(), Stopped::Terminated);
         assert_eq!(status(&dir.path().join("pid")).unwrap(), Status::Stopped);
         assert_eq!(stop(&dir.path().join("pid"), Duration::ZERO).await.unwrap(), Stopped::NotRunning);
     }
@@ -345,13 +314,12 @@ mod tests {
     #[tokio::test]
     async fn a_process_that_ignores_sigterm_is_killed() {
         let dir = tempfile::tempdir().unwrap();
-        let mut started =
-            launch(dir.path(), "bash", &["-c", "trap '' TERM; echo deaf; while :; do sleep 0.1; done"]).start().unwrap();
+        let mut started = launch(dir.path(), "bash", &["-c", "trap '' TERM; echo deaf; while :; do sleep 0.1; done"]).start().unwrap();
         while !last_lines(&dir.path().join("log")).contains("deaf") {
             assert_eq!(started.exit_status().unwrap(), None);
             tokio::task::yield_now().await;
         }
-        assert_eq!(started.stop(Duration::from_millis(50)).await.unwrap(), Stopped::Killed);
+        assert_eq!(stop(&dir.path().join("pid"), Duration::from_millis(50)).await.unwrap(), Stopped::Killed);
     }
 
     #[tokio::test]

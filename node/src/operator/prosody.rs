@@ -72,6 +72,9 @@ impl Prosody {
         if self.status()? != Status::Stopped {
             return Ok(());
         }
+        if !self.control_address.is_loopback() {
+            bail!("the component link is clear text, so {} must be a loopback address", self.control_address);
+        }
         ports::require_free(&self.listeners()).await?;
         let mut started = self.launch()?;
         started.accepts(&self.listeners(), START_PATIENCE).await
@@ -101,25 +104,14 @@ impl Prosody {
         let Some(program) = find_program("prosody") else {
             bail!("Prosody is not installed; run scripts/setup-xmpp.sh or, on Debian, {INSTALL}");
         };
-        if !self.control_address.is_loopback() {
-            bail!("the component link is clear text, so {} must be a loopback address", self.control_address);
-        }
         fs::create_dir_all(&self.dir).with_context(|| format!("cannot make {}", self.dir.display()))?;
-        let dir =
-            fs::canonicalize(&self.dir).with_context(|| format!("cannot find {}", self.dir.display()))?;
+        let dir = fs::canonicalize(&self.dir).with_context(|| format!("cannot find {}", self.dir.display()))?;
         let user = service_user::for_server("Prosody", "prosody", &dir)?;
         self.write_files(&dir, service_user::is_root() && user.is_none())?;
         service_user::hand_over(user, &dir)?;
         let mut command = Command::new(program);
         command.arg("--config").arg(dir.join("config/prosody.cfg.lua")).arg("-F").current_dir(&dir);
-        Launch {
-            name: &format!("Prosody of {}", self.domain),
-            command,
-            log_file: self.log_file(),
-            pid_file: self.pid_file(),
-            user,
-        }
-        .start()
+        Launch { name: &format!("Prosody of {}", self.domain), command, log_file: self.log_file(), pid_file: self.pid_file(), user }.start()
     }
 
     fn write_files(&self, dir: &Path, run_as_root: bool) -> Result<()> {
@@ -165,9 +157,7 @@ impl Prosody {
             ("archive_file", lua_string("archive.sqlite")),
             ("unbound", self.dns.map_or_else(String::new, resolver)),
         ];
-        values
-            .iter()
-            .fold(TEMPLATE.to_owned(), |text, (name, value)| text.replace(&format!("{{{{{name}}}}}"), value))
+        values.iter().fold(TEMPLATE.to_owned(), |text, (name, value)| text.replace(&format!("{{{{{name}}}}}"), value))
     }
 
     fn listeners(&self) -> [SocketAddr; 4] {
@@ -186,8 +176,7 @@ impl Prosody {
 }
 
 /// How to install it.
-pub const INSTALL: &str =
-    "apt-get install --no-install-recommends prosody prosody-modules lua-unbound lua-dbi-sqlite3";
+pub const INSTALL: &str = "apt-get install --no-install-recommends prosody prosody-modules lua-unbound lua-dbi-sqlite3";
 
 // libunbound asks one server and nothing else. It refuses loopback servers unless told otherwise.
 fn resolver(server: SocketAddr) -> String {
@@ -203,9 +192,7 @@ fn lua_string(text: &str) -> String {
     let escaped: String = text
         .bytes()
         .map(|byte| match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'/' | b'-' | b'_' | b':' | b'@' => {
-                char::from(byte).to_string()
-            }
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'/' | b'-' | b'_' | b':' | b'@' => char::from(byte).to_string(),
             other => format!("\\{other:03}"),
         })
         .collect();
@@ -223,9 +210,7 @@ pub(super) fn find_program(name: &str) -> Option<PathBuf> {
     env::split_paths(&path)
         .chain(["/usr/bin", "/usr/sbin", "/usr/local/bin"].map(PathBuf::from))
         .map(|directory| directory.join(name))
-        .find(|candidate| {
-            fs::metadata(candidate).is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
-        })
+        .find(|candidate| fs::metadata(candidate).is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0))
 }
 
 #[cfg(test)]
@@ -265,6 +250,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut exposed = prosody(dir.path());
         exposed.control_address = IpAddr::from([192, 0, 2, 1]);
-        assert!(exposed.start().await.is_err());
+        let refused = exposed.start().await.unwrap_err().to_string();
+        assert!(refused.contains("loopback"), "{refused}");
     }
 }

@@ -40,8 +40,7 @@ impl ServiceUser {
     pub fn can_reach(self, path: &Path) -> Result<bool> {
         let absolute = fs::canonicalize(path).with_context(|| format!("cannot find {}", path.display()))?;
         for directory in absolute.ancestors().skip(1) {
-            let metadata =
-                fs::metadata(directory).with_context(|| format!("cannot read {}", directory.display()))?;
+            let metadata = fs::metadata(directory).with_context(|| format!("cannot read {}", directory.display()))?;
             let shift = if metadata.uid() == self.uid {
                 6
             } else if metadata.gid() == self.gid {
@@ -116,8 +115,7 @@ pub fn for_server(name: &str, preferred: &str, dir: &Path) -> Result<Option<Serv
 /// processes or write into other files.
 pub fn hand_over(user: Option<ServiceUser>, dir: &Path) -> Result<()> {
     let protect = |path: &Path, mode| {
-        fs::set_permissions(path, Permissions::from_mode(mode))
-            .with_context(|| format!("cannot protect {}", path.display()))
+        fs::set_permissions(path, Permissions::from_mode(mode)).with_context(|| format!("cannot protect {}", path.display()))
     };
     protect(dir, if user.is_some() { 0o711 } else { 0o700 })?;
     protect(&dir.join("data"), 0o700)?;

@@ -104,9 +104,15 @@ fn preflight(plan: &Plan) -> Result<bool> {
         return Ok(true);
     }
     if plan.verify {
-        bail!("Prosody is not installed, so the XMPP half cannot be verified; install it ({}) or leave it out with --no-xmpp", prosody::INSTALL);
+        bail!(
+            "Prosody is not installed, so the XMPP half cannot be verified; install it ({}) or leave it out with --no-xmpp",
+            prosody::INSTALL
+        );
     }
-    say::warn(&format!("Prosody is not installed, so the XMPP door stays closed. To open it: {}; then aiox down && aiox up", prosody::INSTALL));
+    say::warn(&format!(
+        "Prosody is not installed, so the XMPP door stays closed. To open it: {}; then aiox down && aiox up",
+        prosody::INSTALL
+    ));
     Ok(false)
 }
 
@@ -166,11 +172,19 @@ fn prepare(mesh: &Mesh, site: &Site, xmpp: bool, provider: &str) -> Result<()> {
             email: format!("{name}-{}@{}", site.letter, site.domain()),
             password: hex()[..20].to_owned(),
         };
-        let made = Credentials { admin: login("operator"), user: login("user"), component_secret: hex(), accounts_token: hex(), worker_key: hex() };
+        let made = Credentials {
+            admin: login("operator"),
+            user: login("user"),
+            component_secret: hex(),
+            accounts_token: hex(),
+            worker_key: hex(),
+        };
         write_private(&site.credentials_file(), serde_json::to_string_pretty(&made)?.as_bytes())?;
     }
     let made = credentials(site)?;
-    for (name, secret) in [("worker_key", &made.worker_key), ("component_secret", &made.component_secret), ("accounts_token", &made.accounts_token)] {
+    for (name, secret) in
+        [("worker_key", &made.worker_key), ("component_secret", &made.component_secret), ("accounts_token", &made.accounts_token)]
+    {
         write_private(&site.dir.join("secrets").join(name), secret.as_bytes())?;
     }
     let absolute = fs::canonicalize(&mesh.dir).context("cannot find the mesh directory")?;
@@ -237,7 +251,8 @@ pub async fn start_hub(site: &Site) -> Result<()> {
     command.arg("serve").arg("--config").arg(site.config());
     let name = format!("hub {}", site.name);
     let mut started = Launch { name: &name, command, log_file: site.log("hub"), pid_file: site.pid("hub"), user: None }.start()?;
-    let ports = [site.http_port(), site.grpc_port(), site.federation_port()].map(|port| std::net::SocketAddr::new(super::site::LOOPBACK, port));
+    let ports =
+        [site.http_port(), site.grpc_port(), site.federation_port()].map(|port| std::net::SocketAddr::new(super::site::LOOPBACK, port));
     started.accepts(&ports, HUB_PATIENCE).await
 }
 
@@ -291,7 +306,10 @@ async fn introduce(mesh: &Mesh, sites: &[Site; 2]) -> Result<()> {
         match state.and_then(|peer| peer["state"].as_str()) {
             Some("active") => continue,
             Some("suspended") => {
-                say::warn(&format!("{domain} is suspended at {}; resume it with: aiox peer resume {domain} --hub {}", sites[here].name, sites[here].name));
+                say::warn(&format!(
+                    "{domain} is suspended at {}; resume it with: aiox peer resume {domain} --hub {}",
+                    sites[here].name, sites[here].name
+                ));
                 continue;
             }
             Some(_) => drop(apis[here].delete(&format!("/api/v1/admin/peers/{domain}")).await?),
@@ -340,7 +358,13 @@ fn summary(mesh: &Mesh, sites: &[Site; 2], xmpp: bool, provider: &str) {
         say::line(&format!("{}", site.name.bold()));
         say::line(&format!("  REST         {}   (authority: {})", site.url(), mesh.ca().display()));
         if xmpp {
-            say::line(&format!("  XMPP         {} at localhost:{}   (account user-{}@{})", site.domain(), site.c2s_port(), site.letter, site.domain()));
+            say::line(&format!(
+                "  XMPP         {} at localhost:{}   (account user-{}@{})",
+                site.domain(),
+                site.c2s_port(),
+                site.letter,
+                site.domain()
+            ));
         }
         say::line(&format!("  agent        {}", site.agent_jid()));
         say::line(&format!("  credentials  {}", site.credentials_file().display()));

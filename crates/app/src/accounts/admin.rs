@@ -24,7 +24,14 @@ impl Accounts {
     ///
     /// # Errors
     /// [`Error::Forbidden`] without the scope or for a role above the caller's; as [`Accounts::register`].
-    pub async fn create_user(&self, caller: &Caller, email: &str, username: Option<&str>, password: SecretString, role: Role) -> Result<User> {
+    pub async fn create_user(
+        &self,
+        caller: &Caller,
+        email: &str,
+        username: Option<&str>,
+        password: SecretString,
+        role: Role,
+    ) -> Result<User> {
         caller.require(Scope::AccountsAdmin)?;
         if role > caller.role {
             return Err(Error::forbidden("forbidden", "nobody can give a role above their own"));
@@ -65,7 +72,14 @@ impl Accounts {
     ///
     /// # Errors
     /// [`Error::NotFound`] for accounts of other tenants too; [`Error::Forbidden`] for roles above the caller's.
-    pub async fn set_user(&self, caller: &Caller, id: UserId, role: Option<Role>, active: Option<bool>, quota: Option<serde_json::Value>) -> Result<User> {
+    pub async fn set_user(
+        &self,
+        caller: &Caller,
+        id: UserId,
+        role: Option<Role>,
+        active: Option<bool>,
+        quota: Option<serde_json::Value>,
+    ) -> Result<User> {
         caller.require(Scope::AccountsAdmin)?;
         let mut tx = self.store.begin().await?;
         let user = accounts::user(&mut tx, id).await?.filter(|user| user.tenant == caller.tenant).ok_or(Error::NotFound("user"))?;
@@ -104,7 +118,14 @@ impl Accounts {
         let by = caller.principal.user().ok_or(Error::NotFound("user"))?;
         let code = format!("aiox_invite_{}", hex_of(self.ids.secret()));
         let now = self.clock.now();
-        let row = InviteRow { id: self.ids.uuid(), tenant: caller.tenant, role, created_by: by, created_at: now, expires_at: now.plus_seconds(7 * 86_400) };
+        let row = InviteRow {
+            id: self.ids.uuid(),
+            tenant: caller.tenant,
+            role,
+            created_by: by,
+            created_at: now,
+            expires_at: now.plus_seconds(7 * 86_400),
+        };
         let mut tx = self.store.begin().await?;
         accounts::insert_invite(&mut tx, &row, &sha256(code.as_bytes())).await?;
         let record = audit::record(&*self.clock, &*self.ids, caller, "account.invited", Some(("invite", row.id.to_string())));

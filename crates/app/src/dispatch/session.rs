@@ -288,12 +288,7 @@ fn with_traits(prompt: String, traits: &[String]) -> String {
     if traits.is_empty() { prompt } else { format!("{prompt}\n\nPersonality: {}.", traits.join(", ")) }
 }
 
-async fn memory_context(
-    db: &mut impl AsDb,
-    row: &RunRow,
-    memory: &aiox_model::agent::MemoryConfig,
-    now: aiox_model::Ts,
-) -> Result<String> {
+async fn memory_context(db: &mut impl AsDb, row: &RunRow, memory: &aiox_model::agent::MemoryConfig, now: aiox_model::Ts) -> Result<String> {
     let recent = if memory.enabled && memory.short_term_enabled {
         let since = now.plus_seconds(-i64::from(memory.short_term_ttl_sec));
         conversations::latest(db, row.conversation, row.id, since, memory.max_short_term_msgs).await?

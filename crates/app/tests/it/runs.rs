@@ -71,7 +71,9 @@ both_dbs!(what_cannot_be_accepted_leaves_nothing, |db| async move {
     let agent = world.agent(&alice, "helper").await;
     let blocked = world.agent_with(&alice, "x", json!({ "governance": { "blocked": true } })).await;
     let closed = world.agent_with(&alice, "x", json!({ "governance": { "allowed_domains": ["hub-b.example"] } })).await;
-    let foreign = world.agent_with(&alice, "x", json!({ "llm_config": { "provider": "other" }, "governance": { "allowed_providers": ["echo"] } })).await;
+    let foreign = world
+        .agent_with(&alice, "x", json!({ "llm_config": { "provider": "other" }, "governance": { "allowed_providers": ["echo"] } }))
+        .await;
     let unknown = world.agent_with(&alice, "x", json!({ "llm_config": { "provider": "nobody" } })).await;
     let large = "x".repeat(65_537);
     let poor = Caller { limits: Limits { tokens_minute: 5, ..alice.limits }, ..alice.clone() };
@@ -243,7 +245,8 @@ both_dbs!(a_conversation_is_worked_on_in_order_one_at_a_time, |db| async move {
 both_dbs!(memory_holds_earlier_messages_only_where_it_is_on, |db| async move {
     let world = World::on(db).await;
     let (alice, bob) = (world.user("alice").await, world.user("bob").await);
-    let memory = json!({ "memory_config": { "enabled": true, "max_short_term_msgs": 3, "short_term_ttl_sec": 60 }, "visibility": "tenant" });
+    let memory =
+        json!({ "memory_config": { "enabled": true, "max_short_term_msgs": 3, "short_term_ttl_sec": 60 }, "visibility": "tenant" });
     let with = world.agent_with(&alice, "with", memory).await;
     let without = world.agent(&alice, "without").await;
     let worker = world.worker("w1", 1);

@@ -18,7 +18,8 @@ fn no_prompt_is_ever_in_clear_in_the_files() {
         let world = World::on(db.clone()).await;
         let alice = world.user("alice").await;
         let long = "a secret sentence that fills pages ".repeat(1500);
-        let prompts = ["\u{0}SECRET-WITH-NUL\u{0}", "'); DROP TABLE agents; --", "{\"json\": \"secret-json-value\"}", "тайна-ключ-🗝", long.as_str()];
+        let prompts =
+            ["\u{0}SECRET-WITH-NUL\u{0}", "'); DROP TABLE agents; --", "{\"json\": \"secret-json-value\"}", "тайна-ключ-🗝", long.as_str()];
         for prompt in prompts {
             let agent = world.agent_with(&alice, "visible-agent-name", json!({ "system_prompt": prompt })).await;
             assert_eq!(world.agents.get(&alice, AgentId(agent.id)).await.unwrap().profile.system_prompt, prompt);

@@ -92,7 +92,10 @@ both_dbs!(a_worker_gets_only_what_it_can_serve, |db| async move {
     let world = World::on(db).await;
     let alice = world.user("alice").await;
     let labelled = json!({ "capabilities": { "worker_labels": { "gpu": "true" } } });
-    let (gpu, other) = (world.agent_with(&alice, "gpu", labelled).await, world.agent_with(&alice, "other", json!({ "llm_config": { "provider": "other" } })).await);
+    let (gpu, other) = (
+        world.agent_with(&alice, "gpu", labelled).await,
+        world.agent_with(&alice, "other", json!({ "llm_config": { "provider": "other" } })).await,
+    );
     let plain = world.agent(&alice, "plain").await;
     let needs_gpu = world.submit(&alice, &gpu, "gpu").await;
     let needs_other = world.submit(&alice, &other, "other").await;

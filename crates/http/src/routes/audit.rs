@@ -1,11 +1,7 @@
 //! Audit records: the caller's own, and those about an own agent.
 
 use aiox_core::Error;
-use aiox_model::{
-    Ts,
-    account::AuditLog,
-    body::Page,
-};
+use aiox_model::{Ts, account::AuditLog, body::Page};
 use aiox_store::audit::{AuditRow, Filter};
 use axum::{Json, extract::State};
 use serde::Deserialize;

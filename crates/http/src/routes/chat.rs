@@ -1,6 +1,6 @@
 //! A message to an agent: wait for the answer, watch it come, or only hand it over.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use aiox_app::{NewRun, Submitted};
 use aiox_core::{Caller, Error, run::Priority};
@@ -9,6 +9,7 @@ use aiox_model::{
     run::{ChatReply, ChatRequest, Run, RunStatus},
 };
 use axum::{
+    Extension,
     extract::State,
     response::{IntoResponse, Response, sse::Event},
 };
@@ -20,6 +21,7 @@ use super::{App, agent_ref};
 use crate::{
     HttpState,
     auth::Signed,
+    bound::{self, Streams},
     error::{Failure, Result},
     frames,
     read::{Body, Place, data},
@@ -33,6 +35,7 @@ const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
 pub(super) async fn post(
     State(app): State<App>,
+    Extension(streams): Extension<Arc<Streams>>,
     Signed(caller): Signed,
     Place(agent): Place<String>,
     headers: HeaderMap,
@@ -43,11 +46,13 @@ pub(super) async fn post(
         None => None,
     };
     let (detach, stream, timeout) = (request.detach, request.stream, request.timeout_ms);
+    // Before the run is made: whoever is refused a stream must not be charged for a run.
+    let open = if stream && !detach { Some(streams.enter(&caller)?) } else { None };
     let Submitted { run, replayed } = submit(&app, &caller, &agent, request, key).await?;
     let mut response = if detach {
         handed_over(run)
-    } else if stream {
-        frames::respond(progress(app, caller, run))
+    } else if let Some(open) = open {
+        frames::respond(progress(app, caller, run, open))
     } else {
         let most = app.options.run_timeout;
         let wait = timeout.map_or(most, |millis| Duration::from_millis(millis).min(most)) + GRACE;
@@ -108,8 +113,9 @@ pub(super) fn reply(run: Run) -> Result<ChatReply> {
 }
 
 /// `accepted`, then the events and live text of the run as `/runs/{id}/events` sends them, then `done` or `error`.
-fn progress(app: App, caller: Caller, run: Run) -> impl Stream<Item = Event> + Send + 'static {
+fn progress(app: App, caller: Caller, run: Run, open: bound::Place) -> impl Stream<Item = Event> + Send + 'static {
     async_stream::stream! {
+        let _open = open;
         let id = RunId(run.id);
         yield frames::opening();
         yield frames::plain("accepted", &json!({ "run_id": run.id, "conversation_id": run.conversation_id, "status": run.status }));

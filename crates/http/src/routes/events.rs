@@ -1,7 +1,10 @@
 //! The events of a run as they happen, resumable at every one of them.
 
+use std::sync::Arc;
+
 use aiox_core::Error;
 use axum::{
+    Extension,
     extract::State,
     response::{IntoResponse, Response},
 };
@@ -12,6 +15,7 @@ use serde::Deserialize;
 use super::{App, run_id};
 use crate::{
     auth::Signed,
+    bound::Streams,
     error::Result,
     frames,
     read::{Asked, Place},
@@ -43,6 +47,7 @@ fn cursor(from: &From, headers: &HeaderMap) -> Result<u64> {
 
 pub(super) async fn follow(
     State(app): State<App>,
+    Extension(streams): Extension<Arc<Streams>>,
     Signed(caller): Signed,
     Place(run): Place<String>,
     Asked(from): Asked<From>,
@@ -59,8 +64,9 @@ pub(super) async fn follow(
     if status.is_final() && events.last().is_none_or(|event| event.sequence <= after) {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
+    let place = streams.enter(&caller)?;
     let signals = app.runs.follow(run, after, deltas);
-    let stream = futures::stream::once(async { frames::opening() }).chain(signals.scan((), |(), signal| {
+    let stream = futures::stream::once(async { frames::opening() }).chain(signals.scan(place, |_, signal| {
         // A stream that ends without the final event is resumed by its reader.
         let event = signal.inspect_err(|error| tracing::error!(error = error.chain(), "a run can no longer be followed")).ok();
         std::future::ready(event.map(|signal| frames::signal(&signal)))

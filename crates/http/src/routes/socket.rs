@@ -3,11 +3,12 @@
 //! In: a text frame, plain or `{"message": …}`. Out: `{"type": "accepted" | "event" | "delta" | "done" | "error", …}`. Messages are
 //! answered one after the other; a few may wait. Bad credentials close the socket with 4401.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use aiox_core::{Caller, Door, ports::Signal};
 use aiox_model::{RunId, run::ChatRequest};
 use axum::{
+    Extension,
     extract::{
         State, WebSocketUpgrade,
         ws::{CloseFrame, Message, WebSocket, rejection::WebSocketUpgradeRejection},
@@ -22,6 +23,7 @@ use serde_json::{Value, json};
 use super::{App, chat};
 use crate::{
     auth,
+    bound::Streams,
     context::Facts,
     error::{Failure, Result},
     frames,
@@ -44,6 +46,7 @@ pub(super) struct Token {
 
 pub(super) async fn open(
     State(app): State<App>,
+    Extension(streams): Extension<Arc<Streams>>,
     facts: Facts,
     Place(agent): Place<String>,
     Asked(query): Asked<Token>,
@@ -61,7 +64,9 @@ pub(super) async fn open(
         Err(failure) if failure.shown().status.is_server_error() => return Err(failure),
         other => other.ok(),
     };
+    let place = caller.as_ref().map(|caller| streams.enter(caller)).transpose()?;
     Ok(upgrade.on_upgrade(move |mut socket| async move {
+        let _place = place;
         let Some(caller) = caller else {
             let frame = CloseFrame { code: UNAUTHORIZED, reason: "unauthorized".into() };
             let _ = socket.send(Message::Close(Some(frame))).await;

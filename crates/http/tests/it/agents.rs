@@ -53,7 +53,8 @@ async fn bad_members_and_ids_are_named() {
     }
     let refused = hub.post("/api/v1/agents", &token, json!({ "name": "", "system_prompt": "y" })).await;
     assert!(refused.status == 400 && refused.error().starts_with("name"), "{}", refused.error());
-    let refused = hub.post("/api/v1/agents", &token, json!({ "name": "x", "system_prompt": "y", "llm_config": { "temperature": "hot" } })).await;
+    let refused =
+        hub.post("/api/v1/agents", &token, json!({ "name": "x", "system_prompt": "y", "llm_config": { "temperature": "hot" } })).await;
     assert_eq!((refused.status, refused.error()), (400, "llm_config.temperature: must be a number in its range"));
     let path = format!("/api/v1/agents/{}", hub.agent(&token, "A").await);
     let refused = hub.send(Method::PUT, &path, &token, json!({ "llm_config": null })).await;
@@ -68,7 +69,8 @@ async fn a_foreign_agent_is_403_in_the_tenant_and_404_outside_it() {
     let (alice, bob) = (hub.user("alice").await, hub.user("bob").await);
     let id = hub.agent(&alice, "A").await;
     let path = format!("/api/v1/agents/{id}");
-    for (method, suffix) in [(Method::GET, ""), (Method::PUT, ""), (Method::DELETE, ""), (Method::GET, "/audit"), (Method::GET, "/grants")] {
+    for (method, suffix) in [(Method::GET, ""), (Method::PUT, ""), (Method::DELETE, ""), (Method::GET, "/audit"), (Method::GET, "/grants")]
+    {
         let answer = hub.send(method, &format!("{path}{suffix}"), &bob, json!({})).await;
         assert_eq!((answer.status, answer.error()), (403, "access denied: ownership mismatch"));
     }

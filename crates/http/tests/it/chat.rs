@@ -30,7 +30,10 @@ async fn a_waiting_call_gets_the_answer_and_everything_can_be_read_afterwards() 
     let roles: Vec<&str> = history.body["data"].as_array().unwrap().iter().map(|message| message["role"].as_str().unwrap()).collect();
     assert_eq!(roles, ["user", "assistant", "user", "assistant", "user", "assistant"]);
     let conversations = hub.get(&format!("/api/v1/agents/{id}/conversations"), &token).await;
-    assert_eq!((&conversations.body["total_count"], &conversations.body["data"][0]["principal"]), (&json!(1), &json!("alice@hub-a.example")));
+    assert_eq!(
+        (&conversations.body["total_count"], &conversations.body["data"][0]["principal"]),
+        (&json!(1), &json!("alice@hub-a.example"))
+    );
     let path = format!("/api/v1/conversations/{}/messages", conversations.body["data"][0]["id"].as_str().unwrap());
     assert_eq!(hub.get(&path, &token).await.body["total_count"], 6);
     assert_eq!(hub.get("/api/v1/runs", &token).await.body["data"].as_array().unwrap().len(), 3);

@@ -3,8 +3,8 @@
 use std::{collections::HashSet, net::SocketAddr, sync::Arc, time::Duration};
 
 use aiox_app::{
-    Accounts, AccountsOptions, Agents, Directory, Dispatch, DispatchOptions, Federated, HubNames, PeerBook, Replies, Runs, RunsOptions, SignUp,
-    Task, TaskOutcome, Vault, WorkerInfo, WorkerSession,
+    Accounts, AccountsOptions, Agents, Directory, Dispatch, DispatchOptions, Federated, HubNames, PeerBook, Replies, Runs, RunsOptions,
+    SignUp, Task, TaskOutcome, Vault, WorkerInfo, WorkerSession,
     federated::{Draft, PeerWire},
 };
 use aiox_bus::{MemoryEvents, MemoryQueue};
@@ -129,8 +129,18 @@ impl Hub {
             runs_options,
         );
         let dispatch_options = DispatchOptions { default_provider: "echo".into(), weights: Weights::default() };
-        let (dispatch, watch) =
-            Dispatch::new(store.clone(), journal, queue, events, clock.clone(), ids.clone(), vault.clone(), replies, names, dispatch_options);
+        let (dispatch, watch) = Dispatch::new(
+            store.clone(),
+            journal,
+            queue,
+            events,
+            clock.clone(),
+            ids.clone(),
+            vault.clone(),
+            replies,
+            names,
+            dispatch_options,
+        );
         let stop = tokio_util::sync::CancellationToken::new();
         tokio::spawn(watch.run(stop.clone()));
         let limiter: Arc<dyn RateLimiter> = if setting.limited { Arc::new(MemoryLimiter::default()) } else { Arc::new(Unlimited) };
@@ -156,7 +166,17 @@ impl Hub {
         });
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let client = reqwest::Client::builder().timeout(Duration::from_secs(30)).build().unwrap();
-        Self { base: format!("http://{address}"), address, client, accounts, store, vault, dispatch, _stop: stop.drop_guard(), _directory: directory }
+        Self {
+            base: format!("http://{address}"),
+            address,
+            client,
+            accounts,
+            store,
+            vault,
+            dispatch,
+            _stop: stop.drop_guard(),
+            _directory: directory,
+        }
     }
 
     pub fn call(&self, method: Method, path: &str) -> RequestBuilder {

@@ -93,7 +93,9 @@ async fn two_live_readers_see_the_same_and_closing_one_does_not_touch_the_other(
     let session = hub.connect("w1");
     let started = hub.post(&format!("/api/v1/agents/{id}/chat"), &token, json!({ "message": "go", "detach": true })).await;
     let run = started.body["data"]["id"].as_str().unwrap();
-    let open = async |query: &str| hub.call(reqwest::Method::GET, &format!("/api/v1/runs/{run}/events{query}")).bearer_auth(&token).send().await.unwrap();
+    let open = async |query: &str| {
+        hub.call(reqwest::Method::GET, &format!("/api/v1/runs/{run}/events{query}")).bearer_auth(&token).send().await.unwrap()
+    };
     let (mut one, mut two) = (open("?deltas=true").await, open("").await);
     assert_eq!(one.headers()["content-type"], "text/event-stream");
     let (mut seen, mut other) = (String::new(), String::new());

@@ -50,13 +50,17 @@ macro_rules! insert_many {
             match $tx.as_db() {
                 Db::Pg(c) => {
                     let mut text = sqlx::QueryBuilder::<sqlx::Postgres>::new($sql);
-                    text.push_values(now, |mut $b, $row| { $bind; });
+                    text.push_values(now, |mut $b, $row| {
+                        $bind;
+                    });
                     text.push($suffix);
                     text.build().execute(&mut *c).await.map(drop)
                 }
                 Db::Lite(c) => {
                     let mut text = sqlx::QueryBuilder::<sqlx::Sqlite>::new($sql);
-                    text.push_values(now, |mut $b, $row| { $bind; });
+                    text.push_values(now, |mut $b, $row| {
+                        $bind;
+                    });
                     text.push($suffix);
                     text.build().execute(&mut *c).await.map(drop)
                 }

@@ -20,7 +20,10 @@ fn outbound(conv: &str) -> Outbound {
         kind: "run.create",
         expires: at(1000),
         seal: Arc::new(move |seq, prev| {
-            Ok(Sealed { envelope: format!("{seq} after {}", prev.unwrap_or("nothing")), digest: format!("{conv}-{seq}", conv = own.simple()) })
+            Ok(Sealed {
+                envelope: format!("{seq} after {}", prev.unwrap_or("nothing")),
+                digest: format!("{conv}-{seq}", conv = own.simple()),
+            })
         }),
     }
 }

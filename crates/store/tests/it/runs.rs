@@ -27,7 +27,10 @@ both_dbs!(a_run_is_kept_whole_and_found_every_way, |db| async move {
     let mut reader = store.read().await.unwrap();
     let row = runs::by_id(&mut reader, first.run).await.unwrap().unwrap();
     assert_eq!((row.tenant, row.agent, row.conversation), (first.tenant, first.agent, first.conversation));
-    assert_eq!((row.agent_jid, row.principal, row.door, row.input), (first.agent_jid.clone(), "user:a".into(), "rest".into(), "hello".into()));
+    assert_eq!(
+        (row.agent_jid, row.principal, row.door, row.input),
+        (first.agent_jid.clone(), "user:a".into(), "rest".into(), "hello".into())
+    );
     assert_eq!((row.status, row.worker.as_deref(), row.attempt, row.last_seq), (RunStatus::Running, Some("w1"), 1, 2));
     assert_eq!((row.origin, row.reply, row.timeout_ms, row.priority), (first.origin.clone(), first.reply.clone(), 1000, 1));
     assert_eq!((row.created_at, row.started_at, row.completed_at), (first.at, Some(at(1)), None));
@@ -61,7 +64,10 @@ both_dbs!(a_run_is_kept_whole_and_found_every_way, |db| async move {
     }
     let mut reader = store.read().await.unwrap();
     let row = runs::by_id(&mut reader, second.run).await.unwrap().unwrap();
-    assert_eq!((row.delivery.as_deref(), row.output.as_deref(), row.model_used.as_deref()), (Some("delivered"), Some("hi"), Some("echo/1")));
+    assert_eq!(
+        (row.delivery.as_deref(), row.output.as_deref(), row.model_used.as_deref()),
+        (Some("delivered"), Some("hi"), Some("echo/1"))
+    );
     assert_eq!((row.input_tokens, row.output_tokens, row.completed_at), (2, 3, Some(at(1))));
     assert!(runs::unfinished(&mut reader, beginning, 10).await.unwrap().is_empty());
     assert!(runs::at_peer(&mut reader, "hub-c.example", 10).await.unwrap().is_empty());
