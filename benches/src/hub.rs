@@ -136,14 +136,11 @@ impl Place {
             }
             Ok(begun.elapsed())
         };
-        let took = timeout(START, live).await.map_err(|_| anyhow!("the hub was not live within {START:?}"));
-        match took.and_then(|took| took) {
-            Ok(took) => Ok((Hub { child, rest, process: Process(pid) }, took)),
-            Err(error) => Err(error.context(self.last_lines())),
-        }
+        let took = timeout(START, live).await.map_err(|_| anyhow!("the hub was not live within {START:?}"))??;
+        Ok((Hub { child, rest, process: Process(pid) }, took))
     }
 
-    /// The end of the hub's log.
+    /// The end of the hub's log, for a measurement that failed.
     pub(crate) fn last_lines(&self) -> String {
         let text = std::fs::read_to_string(self.log()).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();

@@ -12,14 +12,20 @@ use sqlx::{
 
 use crate::error::map;
 
+/// Counts a statement, for `aiox_sql_statements_total`.
+pub(crate) fn counted() {
+    metrics::counter!("aiox_sql_statements_total").increment(1);
+}
+
 /// Runs `$run` with `$c` bound to the concrete connection of whichever database is in use.
 macro_rules! each_db {
-    ($db:expr, $c:ident => $run:expr) => {
+    ($db:expr, $c:ident => $run:expr) => {{
+        $crate::db::counted();
         match $crate::AsDb::as_db($db) {
             $crate::Db::Pg($c) => $run,
             $crate::Db::Lite($c) => $run,
         }
-    };
+    }};
 }
 pub(crate) use each_db;
 

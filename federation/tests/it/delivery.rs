@@ -1,5 +1,7 @@
 //! Delivery from one hub's outbox to another hub's door (D2, D7, F11).
 
+use aiox_core::ports::Clock as _;
+use aiox_crypto::system::SystemClock;
 use std::{
     collections::HashMap,
     sync::{Arc, atomic::Ordering},
@@ -48,7 +50,7 @@ fn outgoing(envelope: Value, expires: Ts) -> Outgoing {
 }
 
 fn soon() -> Ts {
-    Ts::from(jiff::Timestamp::now()).plus_seconds(3600)
+    SystemClock.now().plus_seconds(3600)
 }
 
 /// Adds `count` envelopes to each of three conversations, in turn.
@@ -137,7 +139,7 @@ async fn a_suspended_peers_queue_is_parked_and_goes_on_without_duplicates() {
 async fn what_cannot_be_delivered_ends_visibly_and_stops_nothing_else() {
     let (a, b) = two().await;
     let outbox = Arc::<MemoryOutbox>::default();
-    let past = Ts::from(jiff::Timestamp::now()).plus_seconds(-1);
+    let past = SystemClock.now().plus_seconds(-1);
     let expired = outgoing(a.envelope(&b, "c1"), past);
     let (header, payload) = a.run_create(&b, "c1", "nobody");
     let refused = outgoing(a.sealed(header, payload), soon());

@@ -1,5 +1,6 @@
 //! In-memory doubles of the durable side. Each wakes its watchers, so that tests wait for events and never for time.
 
+use aiox_crypto::system::SystemClock;
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     sync::{
@@ -31,7 +32,7 @@ use uuid::Uuid;
 pub struct TestClock(pub AtomicI64);
 impl Clock for TestClock {
     fn now(&self) -> Ts {
-        Ts::from(jiff::Timestamp::now()).plus_seconds(self.0.load(Ordering::SeqCst))
+        SystemClock.now().plus_seconds(self.0.load(Ordering::SeqCst))
     }
 }
 
@@ -105,7 +106,7 @@ impl Inbox for MemoryInbox {
         }
         let key = (incoming.sender.clone(), incoming.envelope.header.id);
         let digest = incoming.envelope.digest.clone();
-        let answer = Answer { digest, verdict: Verdict::Accepted, code: None, at: Ts::from(jiff::Timestamp::now()) };
+        let answer = Answer { digest, verdict: Verdict::Accepted, code: None, at: SystemClock.now() };
         self.answers.lock().unwrap().insert(key, answer.clone());
         self.effects.lock().unwrap().push(incoming);
         self.changed.notify_one();

@@ -1,5 +1,7 @@
 //! Envelopes at the door: proof, deduplication, the peer record, items judged one by one.
 
+use aiox_core::ports::Clock as _;
+use aiox_crypto::system::SystemClock;
 use std::sync::atomic::Ordering;
 
 use aiox_federation::{envelope, roster::Peer};
@@ -87,7 +89,7 @@ async fn envelopes_that_prove_the_wrong_thing_are_refused() {
     let (a, b) = two().await;
     let c = Hub::start("hub-c.example").await;
     b.trusts(&c, |_| {});
-    let now = Ts::from(jiff::Timestamp::now());
+    let now = SystemClock.now();
     let entry = |node: &NodeId, agent: &str| PathEntry { node: node.clone(), agent: agent.to_owned(), digest: "x".to_owned() };
     let writer = "writer@agents.hub-b.example";
     type Change<'a> = Box<dyn Fn(&mut aiox_model::federation::EnvelopeHeader) + 'a>;

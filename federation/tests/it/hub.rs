@@ -1,5 +1,7 @@
 //! One hub of a test mesh, and a client that can misbehave.
 
+use aiox_core::ports::Clock as _;
+use aiox_crypto::system::SystemClock;
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
@@ -138,14 +140,14 @@ impl Hub {
     }
 
     pub fn document(&self) -> Value {
-        let now = Ts::from(jiff::Timestamp::now());
+        let now = SystemClock.now();
         let endpoint = format!("https://{}", self.address);
         let roots = vec![CertificateDer::from_pem_slice(self.authority.certificate_pem().as_bytes()).unwrap()];
         trust::publish(&self.local, &Publication { endpoint, roots, sequence: 1, not_after: now.plus_seconds(86_400) }).unwrap()
     }
 
     pub fn record(&self) -> PeerRecord {
-        let now = Ts::from(jiff::Timestamp::now());
+        let now = SystemClock.now();
         let allow = Allowances::everything();
         let document = self.document();
         PeerRecord {
@@ -171,7 +173,7 @@ impl Hub {
         let mut records = self.records.lock().unwrap();
         records.retain(|known| known.domain != record.domain);
         records.push(record);
-        self.roster.install(records.clone(), Ts::from(jiff::Timestamp::now()));
+        self.roster.install(records.clone(), SystemClock.now());
     }
 
     /// A client of this hub that shows its true certificate.
@@ -181,7 +183,7 @@ impl Hub {
 
     /// Claims of a valid token for a request to `to`.
     pub fn claims(&self, to: &Self, scope: &str) -> Value {
-        let now = Ts::from(jiff::Timestamp::now()).seconds();
+        let now = SystemClock.now().seconds();
         json!({
             "iss": self.node, "sub": self.node, "aud": to.node, "iat": now, "exp": now + 60, "scope": scope,
             "jti": base64url(Uuid::new_v4().as_bytes()), "cnf": { "x5t#S256": sha256(&self.pair.0[0]) },
@@ -198,7 +200,7 @@ impl Hub {
 
     /// Header and payload of a run for an agent of `to`.
     pub fn run_create(&self, to: &Self, conv: &str, agent: &str) -> (EnvelopeHeader, String) {
-        let now = Ts::from(jiff::Timestamp::now());
+        let now = SystemClock.now();
         let run = RunId(Uuid::now_v7());
         let payload = RunCreate { run_id: run, input: "hello".to_owned(), conversation_id: None, event_id: None, other: Map::new() };
         let header = EnvelopeHeader {

@@ -1,5 +1,7 @@
 //! The life of a peer (F8, F9) and the public trust document.
 
+use aiox_core::ports::Clock as _;
+use aiox_crypto::system::SystemClock;
 use std::sync::{Arc, Mutex};
 
 use aiox_federation::{
@@ -36,7 +38,7 @@ fn peers(hub: &Hub, store: Arc<MemoryPeers>) -> Peers {
 }
 
 fn document(hub: &Hub, sequence: u64, seconds: i64) -> Value {
-    let now = Ts::from(jiff::Timestamp::now());
+    let now = SystemClock.now();
     let roots = vec![CertificateDer::from_pem_slice(hub.authority.certificate_pem().as_bytes()).unwrap()];
     let endpoint = format!("https://{}", hub.address);
     trust::publish(&hub.local, &Publication { endpoint, roots, sequence, not_after: now.plus_seconds(seconds) }).unwrap()
@@ -137,7 +139,7 @@ async fn only_a_newer_document_by_a_known_key_replaces_the_accepted_one() {
 #[tokio::test]
 async fn a_document_counts_for_seven_days_at_most() {
     let (a, b) = (Hub::start("hub-a.example").await, Hub::start("hub-b.example").await);
-    let now = Ts::from(jiff::Timestamp::now());
+    let now = SystemClock.now();
     let mut record = b.record();
     record.document = document(&b, 1, 30 * 86_400);
     a.roster.install(vec![record.clone()], now);

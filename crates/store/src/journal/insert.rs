@@ -47,6 +47,7 @@ macro_rules! insert_many {
             let take = (1usize << rest.len().ilog2()).min(64);
             let (now, later) = rest.split_at(take);
             rest = later;
+            crate::db::counted();
             match $tx.as_db() {
                 Db::Pg(c) => {
                     let mut text = sqlx::QueryBuilder::<sqlx::Postgres>::new($sql);
