@@ -40,8 +40,7 @@ pub(crate) async fn run(cli: Cli) -> Result<bool> {
 
 async fn main_job(args: MainJob) -> Result<bool> {
     let place = Place::create(&args.own.aiox, &args.own.dir, &args.own.set)?;
-    let measured = main_job_at(&args, &place).await;
-    measured.map_err(|error| error.context(place.last_lines()))
+    main_job_at(&args, &place).await.map_err(|error| error.context(place.last_lines()))
 }
 
 async fn main_job_at(args: &MainJob, place: &Place) -> Result<bool> {
@@ -133,9 +132,12 @@ async fn cold_start(args: ColdStart) -> Result<()> {
     for _ in 0..args.runs {
         let place = Place::create(&args.own.aiox, &args.own.dir, &args.own.set)?;
         place.configure(None)?;
-        let (hub, took) = place.start().await?;
-        hub.stop().await?;
-        times.push(took);
+        let start_and_stop = async {
+            let (hub, took) = place.start().await?;
+            hub.stop().await?;
+            anyhow::Ok(took)
+        };
+        times.push(start_and_stop.await.map_err(|error| error.context(place.last_lines()))?);
     }
     times.sort_unstable();
     let at = |percent| percentile(&times, percent).map_or(0.0, |time| round(millis(time)));
@@ -148,12 +150,16 @@ async fn idle(args: Idle) -> Result<()> {
     let mut report = Report::new(Some(&args.out))?;
     let place = Place::create(&args.own.aiox, &args.own.dir, &args.own.set)?;
     place.configure(None)?;
-    let (hub, _) = place.start().await?;
-    let before = hub.process.cpu_seconds()?;
-    tokio::time::sleep(Duration::from_secs_f64(args.seconds)).await;
-    let rss = round(hub.process.rss_mib()?);
-    let cpu = round((hub.process.cpu_seconds()? - before) * 1000.0);
-    hub.stop().await?;
+    let rest = async {
+        let (hub, _) = place.start().await?;
+        let before = hub.process.cpu_seconds()?;
+        tokio::time::sleep(Duration::from_secs_f64(args.seconds)).await;
+        let used = (hub.process.rss_mib()?, hub.process.cpu_seconds()? - before);
+        hub.stop().await?;
+        anyhow::Ok(used)
+    };
+    let (rss, cpu) = rest.await.map_err(|error| error.context(place.last_lines()))?;
+    let (rss, cpu) = (round(rss), round(cpu * 1000.0));
     let fact = json!({ "measure": "idle", "seconds": args.seconds, "rss_mb": rss, "cpu_ms": cpu });
     report.fact(&format!("idle: {rss} MiB resident, {cpu} ms CPU in {} s", args.seconds), &fact)
 }
