@@ -21,7 +21,7 @@ use aiox_federation::{
     trust::{self, Publication},
 };
 use aiox_model::{
-    EnvelopeId, RunId, Ts,
+    EnvelopeId, RunId,
     federation::{Delegation, EnvelopeHeader, NodeId, Party, PeerRecord, PeerState, RunCreate, envelope_type},
 };
 use bytes::Bytes;

@@ -10,7 +10,7 @@ use aiox_federation::{
     publish::{self, Publisher},
     trust::{self, Publication, TrustError},
 };
-use aiox_model::{Ts, federation::PeerState};
+use aiox_model::federation::PeerState;
 use axum::{Router, extract::State, routing::get};
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 use serde_json::{Value, json};
