@@ -58,7 +58,9 @@ class Conversation:
     async def _take(self, stanza) -> None:
         if stanza["type"] == "error":
             # Not accepted: only such messages may be lost, and the person's client offers them again.
-            assert stanza["error"]["type"] == "wait", stanza
+            # The server says recipient-unavailable of stanzas that a lost s2s stream had not acknowledged (XEP-0198).
+            problem = stanza["error"]
+            assert problem["type"] == "wait" or problem["condition"] == "recipient-unavailable", stanza
             await self._mesh.breathe()
             if stanza["id"] in self.waiting:
                 self._send_again([stanza["id"]])

@@ -95,7 +95,7 @@ fn each_below(path: &Path, act: &dyn Fn(&Path, &Metadata) -> io::Result<()>) -> 
 /// The user for a server that keeps its files in `dir`: `preferred` or `nobody` when this process
 /// runs as root, the current user (`None`) otherwise.
 ///
-/// Only where that user cannot reach the directory (a project below /root, say) the server runs as
+/// Only where that user cannot reach the directory (a project in root's home, say) the server runs as
 /// root, inside its own closed directory: the alternative would be to open root's home to others.
 pub fn for_server(name: &str, preferred: &str, dir: &Path) -> Result<Option<ServiceUser>> {
     if !is_root() {
