@@ -5,6 +5,8 @@
 #![cfg_attr(test, expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test"))]
 
 mod house;
+#[cfg(test)]
+mod modules;
 mod proto;
 #[cfg(test)]
 mod tests;
