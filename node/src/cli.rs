@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::operator::site;
+use crate::operator::{server, site};
 
 /// A hub for AI agents: federated, reachable by XMPP and REST.
 #[derive(Debug, Parser)]
@@ -98,6 +98,9 @@ pub struct Up {
     /// Leave the XMPP servers out
     #[arg(long)]
     pub no_xmpp: bool,
+    /// XMPP server of hub B; chosen once, at the first start
+    #[arg(long, value_enum, default_value_t)]
+    pub server_b: server::Kind,
     /// Print where everything is as JSON on standard output; everything else goes to standard error
     #[arg(long)]
     pub json: bool,

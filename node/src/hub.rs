@@ -39,8 +39,6 @@ pub struct Hub {
     pub names: HubNames,
     /// The database.
     pub store: Store,
-    /// Counters of group commit.
-    pub journal: Journal,
     /// Accounts.
     pub accounts: Accounts,
     /// Agents.
@@ -188,7 +186,6 @@ impl Hub {
             settings,
             names,
             store,
-            journal,
             accounts,
             agents,
             runs,

@@ -62,7 +62,8 @@ async fn run(command: Command) -> Result<()> {
             if up.json {
                 say::aside();
             }
-            let plan = Plan { json: up.json, mesh: commands::mesh(&up.place), no_xmpp: up.no_xmpp, verify: up.verify };
+            let plan =
+                Plan { json: up.json, server_b: up.server_b, mesh: commands::mesh(&up.place), no_xmpp: up.no_xmpp, verify: up.verify };
             if up.verify { operator::verify::verify(plan).await } else { operator::up::up(&plan).await }
         }
         Command::Down(place) => operator::up::down(&commands::mesh(&place)).await,

@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::json;
 
 use super::{
+    server::Kind,
     site::{Credentials, Mesh, Site},
     up::credentials,
 };
@@ -49,6 +50,10 @@ pub async fn show(mesh: &Mesh, sites: &[Site; 2], xmpp: bool, provider: &str) ->
     }
     if xmpp {
         for (here, there) in [(0, 1), (1, 0)] {
+            // The accounts of ejabberd are its own.
+            if sites[here].server_kind() == Kind::Ejabberd {
+                continue;
+            }
             by_xmpp(mesh, &sites[here], &sites[there], &users[here].1, &users[here].0, provider).await?;
         }
     }

@@ -27,7 +27,8 @@ const STOP_GRACE: Duration = Duration::from_secs(15);
 /// ejabberd's table definitions for SQLite; version 23.01 does not make them itself.
 const TABLES: &str = "/usr/share/ejabberd/sql/lite.sql";
 
-const INSTALL: &str = "run scripts/setup-xmpp.sh --ejabberd or, on Debian, \
+/// How to install it.
+pub const INSTALL: &str = "run scripts/setup-xmpp.sh --ejabberd or, on Debian, \
      apt-get install --no-install-recommends ejabberd erlang-p1-sqlite3 erlang-jose sqlite3";
 
 /// Everything a hub's ejabberd needs to know.
@@ -189,7 +190,8 @@ impl Ejabberd {
         ]
     }
 
-    fn pid_file(&self) -> PathBuf {
+    /// Its pid file.
+    pub fn pid_file(&self) -> PathBuf {
         self.dir.join("ejabberd.pid")
     }
 }
@@ -237,6 +239,11 @@ fn create_database(path: &Path) -> Result<()> {
 }
 
 // The directory that holds `ejabberd-<version>/ebin`: Debian has one for each architecture.
+/// Whether the program is on this machine.
+pub fn installed() -> bool {
+    find_program("erl").is_some() && find_libraries().is_some()
+}
+
 fn find_libraries() -> Option<PathBuf> {
     if let Some(libraries) = env::var_os("ERL_LIBS") {
         return Some(PathBuf::from(libraries));

@@ -6,11 +6,11 @@ pub mod accounts;
 mod demo;
 pub mod dns;
 pub mod doctor;
-#[expect(dead_code, reason = "starts and federates, but `aiox up` cannot offer it before accounts can be pushed to it")]
 pub mod ejabberd;
 mod ports;
 pub mod process;
 pub mod prosody;
+pub mod server;
 mod service_user;
 pub mod site;
 pub mod status;

@@ -9,7 +9,11 @@ use aiox_certs::HubPaths;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
-use super::prosody::Prosody;
+use super::{
+    ejabberd::Ejabberd,
+    prosody::Prosody,
+    server::{Kind, Server},
+};
 
 /// Loopback, where everything of a local mesh listens.
 pub const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -161,7 +165,7 @@ impl Site {
     /// Log of a part: `hub`, `worker` or `xmpp`.
     pub fn log(&self, part: &str) -> PathBuf {
         match part {
-            "xmpp" => self.dir.join("prosody").join("prosody.log"),
+            "xmpp" => self.dir.join(self.server_kind().as_str()).join(format!("{}.log", self.server_kind().as_str())),
             _ => self.dir.join(format!("{part}.log")),
         }
     }
@@ -170,25 +174,62 @@ impl Site {
         self.dir.join(format!("{part}.pid"))
     }
 
-    /// The hub's Prosody.
-    pub fn prosody(&self, ca: &Path, credentials: &Credentials) -> Prosody {
+    /// File that names the kind of XMPP server, once it has been chosen.
+    fn server_file(&self) -> PathBuf {
+        self.dir.join("xmpp-server")
+    }
+
+    /// The kind of XMPP server beside the hub.
+    pub fn server_kind(&self) -> Kind {
+        let chosen = std::fs::read_to_string(self.server_file()).unwrap_or_default();
+        if chosen.trim() == Kind::Ejabberd.as_str() { Kind::Ejabberd } else { Kind::Prosody }
+    }
+
+    /// Chooses the kind of XMPP server, unless it has been chosen.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn choose_server(&self, kind: Kind) -> std::io::Result<()> {
+        if self.server_file().exists() { Ok(()) } else { std::fs::write(self.server_file(), kind.as_str()) }
+    }
+
+    /// The hub's XMPP server.
+    pub fn server(&self, ca: &Path, credentials: &Credentials) -> Server {
         let (certificate, key) = self.certs().leaf("xmpp");
-        Prosody {
-            dir: self.dir.join("prosody"),
-            domain: self.domain(),
-            agents_domain: format!("agents.{}", self.domain()),
-            address: LOOPBACK,
-            c2s_port: self.c2s_port(),
-            s2s_port: self.s2s_port(),
-            control_address: LOOPBACK,
-            component_port: self.component_port(),
-            http_port: self.accounts_port(),
-            component_secret: SecretString::from(credentials.component_secret.clone()),
-            admin_token: SecretString::from(credentials.accounts_token.clone()),
-            certificate,
-            key,
-            ca: ca.to_owned(),
-            dns: Some(self.dns),
+        let secret = SecretString::from(credentials.component_secret.clone());
+        match self.server_kind() {
+            Kind::Prosody => Server::Prosody(Prosody {
+                dir: self.dir.join("prosody"),
+                domain: self.domain(),
+                agents_domain: format!("agents.{}", self.domain()),
+                address: LOOPBACK,
+                c2s_port: self.c2s_port(),
+                s2s_port: self.s2s_port(),
+                control_address: LOOPBACK,
+                component_port: self.component_port(),
+                http_port: self.accounts_port(),
+                component_secret: secret,
+                admin_token: SecretString::from(credentials.accounts_token.clone()),
+                certificate,
+                key,
+                ca: ca.to_owned(),
+                dns: Some(self.dns),
+            }),
+            Kind::Ejabberd => Server::Ejabberd(Ejabberd {
+                dir: self.dir.join("ejabberd"),
+                domain: self.domain(),
+                agents_domain: format!("agents.{}", self.domain()),
+                address: LOOPBACK,
+                c2s_port: self.c2s_port(),
+                s2s_port: self.s2s_port(),
+                control_address: LOOPBACK,
+                component_port: self.component_port(),
+                component_secret: secret,
+                certificate,
+                key,
+                ca: ca.to_owned(),
+                dns: Some(self.dns),
+            }),
         }
     }
 
@@ -203,8 +244,7 @@ impl Site {
              [hub]\ndomain = \"{domain}\"\nnode = \"{letter}\"\ndata_dir = {data}\n\n\
              [http]\nhost = \"127.0.0.1\"\nport = {http}\ntls_cert = {http_cert}\ntls_key = {http_key}\n\n\
              [grpc]\nhost = \"localhost\"\nport = {grpc}\nworker_key_file = {key_file}\ntls_cert = {grpc_cert}\ntls_key = {grpc_key}\nworker_ca = {ca}\n\n\
-             [xmpp]\nenabled = {xmpp}\ncomponent_port = {component}\nsecret_file = {secret_file}\naccounts_address = \"127.0.0.1:{accounts}\"\n\
-             accounts_token_file = {token_file}\n\n\
+             [xmpp]\nenabled = {xmpp}\ncomponent_port = {component}\nsecret_file = {secret_file}\n{accounts}\n\
              [federation]\nenabled = true\nport = {federation}\nendpoint = \"https://localhost:{federation}\"\ncerts_dir = {certs}\nweb_roots = {ca}\n\n\
              # Generous, because this is a demonstration on one machine. The defaults are 100000, 10000 and 1000.\n\
              [governance]\ntokens_day = 100000000\ntokens_minute = 10000000\nrequests_day = 1000000\n\
@@ -228,8 +268,14 @@ impl Site {
             grpc_key = path(&grpc_key),
             component = self.component_port(),
             secret_file = path(&self.dir.join("secrets/component_secret")),
-            accounts = self.accounts_port(),
-            token_file = path(&self.dir.join("secrets/accounts_token")),
+            accounts = match self.server_kind() {
+                Kind::Prosody => format!(
+                    "accounts_address = \"127.0.0.1:{}\"\naccounts_token_file = {}\n",
+                    self.accounts_port(),
+                    path(&self.dir.join("secrets/accounts_token"))
+                ),
+                Kind::Ejabberd => String::new(),
+            },
             federation = self.federation_port(),
             certs = path(&self.certs_dir()),
             ca = path(ca),

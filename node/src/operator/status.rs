@@ -34,7 +34,7 @@ pub async fn status(mesh: &Mesh) -> Result<()> {
         }
         say::line(&format!("  hub     {}", state(&site.pid("hub"))?));
         say::line(&format!("  worker  {}", state(&site.pid("worker"))?));
-        let server = match site.prosody(&mesh.ca(), &credentials(&site)?).status()? {
+        let server = match site.server(&mesh.ca(), &credentials(&site)?).status()? {
             Status::Running(pid) => format!("running (process {pid})"),
             Status::Stopped => "stopped".into(),
         };
@@ -75,13 +75,15 @@ pub async fn logs(mesh: &Mesh, hub: &str, part: &str, lines: usize, follow: bool
     for line in &all[all.len().saturating_sub(lines)..] {
         say::line(line);
     }
+    if !follow {
+        return Ok(());
+    }
     let mut at = text.len() as u64;
-    while follow {
+    loop {
         tokio::time::sleep(Duration::from_millis(300)).await;
         let mut more = String::new();
         file.seek(SeekFrom::Start(at)).and_then(|_| file.read_to_string(&mut more)).context("the log cannot be read")?;
         at += more.len() as u64;
         say::piece(&more);
     }
-    Ok(())
 }

@@ -14,9 +14,10 @@ use owo_colors::OwoColorize as _;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    demo,
+    demo, ejabberd,
     process::{self, Launch, Started, Status},
     prosody,
+    server::Kind,
     site::{Credentials, Login, Mesh, Site},
 };
 use crate::{
@@ -41,6 +42,8 @@ pub struct Plan {
     pub no_xmpp: bool,
     /// Assert everything and stop everything.
     pub verify: bool,
+    /// XMPP server of hub B.
+    pub server_b: Kind,
     /// Tell a program where everything is.
     pub json: bool,
 }
@@ -58,6 +61,9 @@ pub async fn up(plan: &Plan) -> Result<()> {
     make_identity(mesh)?;
     let provider = default_provider();
     for site in &sites {
+        fs::create_dir_all(&site.dir).with_context(|| format!("cannot make {}", site.dir.display()))?;
+        let kind = if site.letter == "b" { plan.server_b } else { Kind::Prosody };
+        site.choose_server(kind).with_context(|| format!("cannot write to {}", site.dir.display()))?;
         prepare(mesh, site, xmpp, provider)?;
     }
     say::step("accounts and agents");
@@ -69,7 +75,7 @@ pub async fn up(plan: &Plan) -> Result<()> {
         start_dns(mesh)?;
         for site in &sites {
             let credentials = credentials(site)?;
-            site.prosody(&mesh.ca(), &credentials).start().await?;
+            site.server(&mesh.ca(), &credentials).start().await?;
         }
     }
     say::step("hubs and workers");
@@ -99,6 +105,9 @@ fn preflight(plan: &Plan) -> Result<bool> {
     fs::create_dir_all(&plan.mesh.dir).with_context(|| format!("cannot make {}", plan.mesh.dir.display()))?;
     if plan.no_xmpp {
         return Ok(false);
+    }
+    if plan.server_b == Kind::Ejabberd && !ejabberd::installed() {
+        bail!("ejabberd is not installed; {}", ejabberd::INSTALL);
     }
     if prosody::installed() {
         return Ok(true);
@@ -329,7 +338,7 @@ fn document(mesh: &Mesh, sites: &[Site; 2], xmpp: bool) -> Result<serde_json::Va
     let absolute = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let hubs = sites.iter().map(|site| {
         let (certificate, key) = site.certs().leaf("xmpp");
-        let server = site.prosody(&mesh.ca(), &credentials(site)?);
+        let server = site.server(&mesh.ca(), &credentials(site)?);
         Ok(serde_json::json!({
             "name": site.name,
             "domain": site.domain(),
@@ -341,6 +350,8 @@ fn document(mesh: &Mesh, sites: &[Site; 2], xmpp: bool) -> Result<serde_json::Va
             "key": absolute(&key),
             "agent": site.agent_jid(),
             "credentials": absolute(&site.credentials_file()),
+            "server": site.server_kind().as_str(),
+            "server_api": server.api_socket().map(|socket| absolute(&socket)),
             "processes": {
                 "hub": absolute(&site.pid("hub")),
                 "worker": absolute(&site.pid("worker")),
@@ -392,7 +403,7 @@ pub async fn down(mesh: &Mesh) -> Result<()> {
         stop(&format!("worker of {}", site.name), &site.pid("worker")).await?;
         stop(&format!("hub {}", site.name), &site.pid("hub")).await?;
         if site.credentials_file().exists() {
-            let server = site.prosody(&mesh.ca(), &credentials(&site)?);
+            let server = site.server(&mesh.ca(), &credentials(&site)?);
             if server.status()? != Status::Stopped {
                 server.stop().await?;
                 say::line(&format!("stopped XMPP server of {}", site.name));
