@@ -23,8 +23,8 @@ may_install() {
 missing_packages() {
     local package
     for package in "$@"; do
-        # `dpkg -s` and never `prosody --version`: that command starts the server.
-        dpkg -s "$package" 2>/dev/null | grep -q '^Status: install ok installed$' || printf '%s ' "$package"
+        # Asks dpkg and never `prosody --version`: that command starts the server.
+        [ "$(dpkg-query -W -f='${Status}' "$package" 2>/dev/null)" = 'install ok installed' ] || printf '%s ' "$package"
     done
 }
 
