@@ -7,7 +7,6 @@
 //!
 //! To add a query: write a function in the aggregate's file, taking `&mut impl AsDb` (or `&mut Tx` if it writes), and give it a
 //! test with `both_dbs!` in `tests/`.
-#![cfg_attr(test, expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test"))]
 
 mod db;
 mod dialect;

@@ -25,10 +25,10 @@ both_dbs!(each_caller_of_a_batch_gets_its_own_answer, |db| async move {
     all[6].idempotency = Some(("key".into(), vec![1]));
     all[7].idempotency = Some(("key".into(), vec![2]));
     let first = all[5].run;
-    let (outcomes, task) = tokio::join!(futures::future::join_all(all.iter().cloned().map(|one| journal.accept(one))), async {
-        tokio::task::yield_now().await;
-        tokio::spawn(task)
-    });
+    let mut waiting = futures::future::join_all(all.iter().cloned().map(|one| journal.accept(one)));
+    assert!(futures::poll!(&mut waiting).is_pending());
+    let task = tokio::spawn(task);
+    let outcomes = waiting.await;
     for (index, outcome) in outcomes.into_iter().enumerate() {
         let expected = match index {
             3 => Accepted::OverQuota(aiox_store::Exhausted::RequestsDay),
@@ -52,10 +52,10 @@ both_dbs!(a_poisoned_operation_fails_alone, |db| async move {
     // A run that repeats another's id, and one whose audit record repeats another's, poison the batch each in its own way.
     all[9].run = all[2].run;
     all[20].audit.id = all[4].audit.id;
-    let (outcomes, task) = tokio::join!(futures::future::join_all(all.iter().cloned().map(|one| journal.accept(one))), async {
-        tokio::task::yield_now().await;
-        tokio::spawn(task)
-    });
+    let mut waiting = futures::future::join_all(all.iter().cloned().map(|one| journal.accept(one)));
+    assert!(futures::poll!(&mut waiting).is_pending());
+    let task = tokio::spawn(task);
+    let outcomes = waiting.await;
     let failed: Vec<_> = outcomes.iter().enumerate().filter(|(_, outcome)| outcome.is_err()).map(|(index, _)| index).collect();
     assert_eq!(failed, [9, 20]);
     assert!(runs::by_id(&mut store.read().await.unwrap(), all[20].run).await.unwrap().is_none(), "nothing of it is kept");
@@ -78,7 +78,8 @@ both_dbs!(a_hundred_senders_never_exceed_a_limit_together, |db| async move {
     let used = quotas::used(&mut store.read().await.unwrap(), "user:a", NOW).await.unwrap();
     assert_eq!(used, (170, 17, 170));
     assert_eq!(db.number("SELECT COUNT(*) FROM runs").await, 17);
-    (first.abort(), second.abort());
+    first.abort();
+    second.abort();
 });
 
 both_dbs!(an_end_is_final, |db| async move {
@@ -126,7 +127,8 @@ both_dbs!(fifty_parallel_changes_leave_no_gap, |db| async move {
     assert_eq!(sequences, (2..=51).collect::<Vec<_>>());
     let events = runs::events(&mut store.read().await.unwrap(), run.run, 0, 100).await.unwrap();
     assert_eq!(events.iter().map(|event| event.sequence).collect::<Vec<_>>(), (1..=51).collect::<Vec<_>>());
-    (first.abort(), second.abort());
+    first.abort();
+    second.abort();
 });
 
 both_dbs!(an_event_of_a_peer_comes_in_its_turn_or_not_at_all, |db| async move {
@@ -173,7 +175,7 @@ both_dbs!(what_was_answered_survives_a_crash, |db| async move {
     end.ending = Some(ending("done"));
     journal.advance(end).await.unwrap();
     task.abort();
-    assert_eq!(task.await.unwrap_err().is_cancelled(), true);
+    assert!(task.await.unwrap_err().is_cancelled());
     // The first store is still open: nothing was closed in an orderly way.
     let again = db.open().await;
     let mut reader = again.read().await.unwrap();
