@@ -3,8 +3,7 @@
 //! For tests only: nothing may name this crate outside `dev-dependencies` (checked by `cargo test -p xtask`). It is the one crate
 //! besides the store that names `sqlx`: it makes and drops databases, and looks into them behind the store's back.
 //!
-//! ```no_run
-//! # use aiox_testkit::{World, both_dbs};
+//! ```text
 //! both_dbs!(a_restart_loses_nothing, |db| async move {
 //!     let world = World::on(db).await;
 //!     let alice = world.user("alice").await;
