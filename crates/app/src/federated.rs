@@ -542,13 +542,15 @@ impl Runs {
             return Err(Error::NotFound("run"));
         }
         let row = runs::by_id(&mut store.read().await?, cancel.run_id.uuid()).await?.ok_or(Error::NotFound("run"))?;
-        let mut tx = store.begin().await?;
-        if let Some(aiox_store::Accepted::Seen { digest, verdict }) = federation::receive(&mut tx, &inbound(&envelope), now).await? {
-            return Ok(Taken::Seen { digest, verdict });
-        }
-        tx.commit().await?;
+        // The effect first: it is the same however often it happens, and a crash in between must not lose it.
         if !row.status.is_final() {
             self.end_canceled(&row, None).await?;
+        }
+        let mut tx = store.begin().await?;
+        let seen = federation::receive(&mut tx, &inbound(&envelope), now).await?;
+        tx.commit().await?;
+        if let Some(aiox_store::Accepted::Seen { digest, verdict }) = seen {
+            return Ok(Taken::Seen { digest, verdict });
         }
         Ok(Taken::Accepted)
     }
