@@ -1,6 +1,7 @@
 """One running hub as its users see it: REST accounts and agents, and XMPP clients."""
 
 import asyncio
+import contextlib
 import itertools
 import secrets
 import socket
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import aiohttp
 
+from run_stream import RunStream
 from xmpp_client import LoginRefused, XmppClient
 
 # Each account registers from a loopback address of its own, because sign-up is limited by address.
@@ -25,6 +27,7 @@ class RestError(Exception):
     def __init__(self, status: int, body):
         super().__init__(f"HTTP {status}: {body}")
         self.status = status
+        self.body = body
 
 
 @dataclass
@@ -72,18 +75,30 @@ class Account:
 
     async def rest(self, method: str, path: str, document=None):
         """Calls the hub as this user; returns the answer's `data`, or the whole answer where it has none."""
-        headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
-        connector = aiohttp.TCPConnector(
-            local_addr=(self.source_address, 0), family=socket.AF_INET, ssl=ssl.create_default_context(cafile=self.hub.ca)
-        )
-        async with (
-            aiohttp.ClientSession(connector=connector, headers=headers) as session,
-            session.request(method, self.hub.http + path, json=document) as response,
-        ):
+        async with self._session() as session, session.request(method, self.hub.http + path, json=document) as response:
             body = await response.json(content_type=None) if response.content_length != 0 else None
             if response.status >= 300:
                 raise RestError(response.status, body)
             return body["data"] if isinstance(body, dict) and "data" in body else body
+
+    @contextlib.asynccontextmanager
+    async def stream(self, agent: str, message: str):
+        """Asks the agent and yields the `RunStream` of the answer."""
+        document = {"message": message, "stream": True}
+        async with (
+            self._session() as session,
+            session.post(f"{self.hub.http}/api/v1/agents/{agent}/chat", json=document) as response,
+        ):
+            if response.status != 200:
+                raise RestError(response.status, await response.json(content_type=None))
+            yield RunStream(response.content)
+
+    def _session(self) -> aiohttp.ClientSession:
+        headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
+        connector = aiohttp.TCPConnector(
+            local_addr=(self.source_address, 0), family=socket.AF_INET, ssl=ssl.create_default_context(cafile=self.hub.ca)
+        )
+        return aiohttp.ClientSession(connector=connector, headers=headers)
 
     async def create_agent(self, name: str, **fields) -> str:
         """A new public agent of this user that echoes; returns its address `<handle>@agents.<domain>`."""
@@ -98,19 +113,19 @@ class Account:
         await self.rest("POST", "/api/v1/agents", document)
         return f"{handle}@{self.hub.agents_domain}"
 
-    def xmpp(self, *, jid=None, password=None, hub=None, ca_file=None, mechanism=None) -> XmppClient:
-        """A client of this account that is not signed in yet."""
+    def xmpp(self, *, jid=None, password=None, hub=None, ca_file=None, mechanism=None, corrections=False) -> XmppClient:
+        """A client of this account that is not signed in yet. With `corrections` it says that it shows them (XEP-0308)."""
         hub = hub or self.hub
-        client = XmppClient(jid or self.jid, password or self.password, hub.c2s, str(ca_file or hub.ca), mechanism)
+        client = XmppClient(jid or self.jid, password or self.password, hub.c2s, str(ca_file or hub.ca), mechanism, corrections)
         client.account = self
         self.hub.clients.append(client)
         return client
 
-    async def online(self) -> XmppClient:
+    async def online(self, **options) -> XmppClient:
         """A client of this account that is signed in. The XMPP server learns of a new account a moment after REST did."""
         async with asyncio.timeout(10):
             while True:
-                client = self.xmpp()
+                client = self.xmpp(**options)
                 try:
                     await client.login()
                     return client

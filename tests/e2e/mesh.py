@@ -12,6 +12,7 @@ from pathlib import Path
 from foreign_pki import make_certificate
 from hub import Account, Hub, sign_off
 from slow_model import SlowModel
+from token_model import TokenModel
 from xmpp_client import XmppClient
 
 UP_TIME = 120.0
@@ -26,6 +27,7 @@ class Mesh:
 
     def __init__(self) -> None:
         self.model = SlowModel()
+        self.tokens = TokenModel()
         self._stack = contextlib.AsyncExitStack()
         self.a: Hub
         self.b: Hub
@@ -42,6 +44,7 @@ class Mesh:
             self.a = self._hub("a", self._base_port + 100)
             self.b = self._hub("b", self._base_port + 200)
             await self._stack.enter_async_context(self.model)
+            await self._stack.enter_async_context(self.tokens)
             self._stack.push_async_callback(self._down)
             await self.up()
         except BaseException:
@@ -81,8 +84,8 @@ class Mesh:
         program = os.environ.get("AIOX_BIN")
         if not program:
             raise RuntimeError("AIOX_BIN must name the aiox program")
-        # A provider beside the built-in one. OLLAMA_BASE_URL would also make it the default one.
-        environment = os.environ | {"AIOX__WORKER__PROVIDERS__OLLAMA__BASE_URL": self.model.url}
+        # Providers beside the built-in one. OLLAMA_BASE_URL would also make it the default one.
+        environment = os.environ | {"AIOX__WORKER__PROVIDERS__OLLAMA__BASE_URL": self.model.url} | self.tokens.environment("tokens")
         process = await asyncio.create_subprocess_exec(
             program, command, "--dir", str(self._directory), "--base-port", str(self._base_port),
             cwd=self.scratch, env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,

@@ -22,7 +22,8 @@ class LoginRefused(Exception):
 class XmppClient:
     """Connects to one fixed address and trusts the authorities in `ca_file` only."""
 
-    def __init__(self, jid: str, password: str, address: tuple[str, int], ca_file: str, mechanism: str | None = None):
+    def __init__(self, jid: str, password: str, address: tuple[str, int], ca_file: str, mechanism: str | None = None,
+                 corrections: bool = False):
         self.jid = jid
         # Whose client it is; set by who made it.
         self.account = None
@@ -38,7 +39,7 @@ class XmppClient:
         # The tests answer subscriptions themselves.
         stream.auto_authorize = None
         stream.auto_subscribe = False
-        for plugin in ("xep_0030", "xep_0085", "xep_0184", "xep_0199", "xep_0203"):
+        for plugin in ("xep_0030", "xep_0085", "xep_0184", "xep_0199", "xep_0203", *(["xep_0308"] if corrections else [])):
             stream.register_plugin(plugin)
         stream.plugin["xep_0184"].auto_request = False
         for kind in ("message", "presence"):
@@ -121,6 +122,10 @@ class XmppClient:
     def received(self, matches: Callable[[StanzaBase], object]) -> list[StanzaBase]:
         """Everything received so far and not taken yet for which `matches` is true."""
         return [stanza for stanza in self._inbox if matches(stanza)]
+
+    def forget(self) -> None:
+        """Drops everything received so far."""
+        self._inbox.clear()
 
     def say(self, contact: str, text: str, *, id: str | None = None, thread: str | None = None, receipt: bool = False) -> str:
         """Sends a chat message and returns its id."""
