@@ -200,7 +200,8 @@ pub enum Peer {
         /// The other hub's domain
         domain: String,
         /// Base URL where its trust document is
-        url: String,
+        #[arg(value_name = "URL")]
+        trust_url: String,
         /// The fingerprint that its operator told you by another way
         #[arg(long)]
         fingerprint: Option<String>,
@@ -323,4 +324,14 @@ pub struct DevDns {
     /// `domain=address:port` of an XMPP server
     #[arg(long = "server", required = true)]
     pub servers: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        super::Cli::command().debug_assert();
+    }
 }

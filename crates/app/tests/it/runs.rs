@@ -154,8 +154,8 @@ both_dbs!(two_thousand_instant_answers_lose_no_run, |db| async move {
     assert_eq!(db.number("SELECT COUNT(*) FROM run_events").await, 6000);
     assert_eq!(world.dispatch.waiting().await, (0, 0));
     within(async {
-        while world.dispatch.workers().iter().any(|(_, free, _)| *free > 0) {
-            // Every place is back with its worker, which holds it while it waits for the next run.
+        while world.dispatch.workers().iter().any(|(worker, free, _)| *free < worker.max_concurrent as usize) {
+            // Every place comes back.
             tokio::task::yield_now().await;
         }
     })
