@@ -1,19 +1,20 @@
 //! The commands that talk to a hub.
 
 use aiox_certs::{Authority, HubNames, HubPaths, Overwrite};
+use aiox_client::{Client, Frame};
 use aiox_core::Role;
-use anyhow::{Context as _, Result, bail};
+use aiox_model::RunId;
+use anyhow::{Context as _, Result};
 use futures::StreamExt as _;
-use serde_json::{Value, json};
+use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    api::Api,
     cli::{Certs, Chat, Peer, Place, Remote, RunCommand, User},
     hub::Hub,
     operator::{
         site::{Mesh, Site},
-        up::credentials,
+        up::{self, credentials},
     },
     say, settings,
     supervise::Supervisor,
@@ -29,40 +30,40 @@ pub fn site(mesh: &Mesh, name: &str) -> Result<Site> {
     mesh.sites().into_iter().find(|site| site.name == name).with_context(|| format!("{name}: must be hub-a or hub-b"))
 }
 
+/// How many of the latest runs are shown.
+const SHOWN_RUNS: u32 = 20;
+
 /// A client of the hub that is meant: the named one, or one of the local mesh with its seeded account.
-async fn client(remote: &Remote, admin: bool) -> Result<Api> {
+async fn client(remote: &Remote, admin: bool) -> Result<Client> {
     if let Some(url) = &remote.url {
         let key = remote.key.clone().context("--url needs --key (or AIOX_KEY)")?;
-        return Api::new(url, remote.ca.as_deref(), Some(key));
+        return Ok(up::trusting(url, remote.ca.as_deref())?.with_credential(key.into()));
     }
     let mesh = mesh(&remote.place);
     let site = site(&mesh, &remote.hub)?;
     let made = credentials(&site)?;
-    let login = if admin { &made.admin } else { &made.user };
-    Api::new(&site.url(), Some(&mesh.ca()), None)?.login(&login.username, &login.password).await
+    up::signed_in(&mesh, &site, if admin { &made.admin } else { &made.user }).await
 }
 
-fn print(value: &Value) -> Result<()> {
+fn print(value: &impl Serialize) -> Result<()> {
     say::result(&serde_json::to_string_pretty(value)?);
     Ok(())
 }
 
 /// `aiox peer`.
 pub async fn peer(command: Peer) -> Result<()> {
-    const BASE: &str = "/api/v1/admin/peers";
     match command {
         Peer::Fingerprint(remote) => {
-            let own = client(&remote, true).await?.get(&format!("{BASE}/self")).await?;
-            say::line(own["data"]["fingerprint"].as_str().context("the hub did not tell its fingerprint")?);
+            say::line(&client(&remote, true).await?.own_fingerprint().await?.fingerprint);
             Ok(())
         }
-        Peer::Add { domain, url, fingerprint, remote } => {
-            let api = client(&remote, true).await?;
-            let proposed = api.post(BASE, &json!({ "domain": domain, "url": url })).await?;
-            let seen = proposed["data"]["fingerprint"].as_str().unwrap_or_default();
+        Peer::Add { domain, trust_url, fingerprint, remote } => {
+            let client = client(&remote, true).await?;
+            let proposed = client.propose_peer(&domain, &trust_url).await?;
+            let seen = proposed.record.fingerprint;
             match fingerprint {
                 Some(typed) => {
-                    api.post(&format!("{BASE}/{domain}/confirm"), &json!({ "fingerprint": typed })).await?;
+                    client.confirm_peer(&domain, &typed).await?;
                     say::done(&format!("{domain} is an active peer"));
                 }
                 None => {
@@ -76,34 +77,34 @@ pub async fn peer(command: Peer) -> Result<()> {
             Ok(())
         }
         Peer::Confirm { domain, fingerprint, remote } => {
-            client(&remote, true).await?.post(&format!("{BASE}/{domain}/confirm"), &json!({ "fingerprint": fingerprint })).await?;
+            client(&remote, true).await?.confirm_peer(&domain, &fingerprint).await?;
             say::done(&format!("{domain} is an active peer"));
             Ok(())
         }
         Peer::List(remote) => {
-            let all = client(&remote, true).await?.get(BASE).await?;
+            let all = client(&remote, true).await?.peers().await?;
             if remote.json {
-                return print(&all["data"]);
+                return print(&all);
             }
-            for peer in all["data"].as_array().into_iter().flatten() {
-                let text = |name: &str| peer[name].as_str().unwrap_or_default().to_owned();
-                say::line(&format!("{:<30} {:<10} waiting {:<6} {}", text("domain"), text("state"), peer["waiting"], text("trust_url")));
+            for peer in all {
+                let (state, record) = (peer.state(), peer.record);
+                say::line(&format!("{:<30} {state:<10} waiting {:<6} {}", record.domain, peer.waiting, record.trust_url));
             }
             Ok(())
         }
-        Peer::Show { domain, remote } => print(&client(&remote, true).await?.get(&format!("{BASE}/{domain}")).await?["data"]),
+        Peer::Show { domain, remote } => print(&client(&remote, true).await?.peer(&domain).await?),
         Peer::Suspend { domain, remote } => {
-            client(&remote, true).await?.post(&format!("{BASE}/{domain}/suspend"), &json!({})).await?;
+            client(&remote, true).await?.suspend_peer(&domain).await?;
             say::done(&format!("{domain} is suspended"));
             Ok(())
         }
         Peer::Resume { domain, remote } => {
-            client(&remote, true).await?.post(&format!("{BASE}/{domain}/resume"), &json!({})).await?;
+            client(&remote, true).await?.resume_peer(&domain).await?;
             say::done(&format!("{domain} is active"));
             Ok(())
         }
         Peer::Remove { domain, remote } => {
-            client(&remote, true).await?.delete(&format!("{BASE}/{domain}")).await?;
+            client(&remote, true).await?.remove_peer(&domain).await?;
             say::done(&format!("{domain} is removed"));
             Ok(())
         }
@@ -112,31 +113,47 @@ pub async fn peer(command: Peer) -> Result<()> {
 
 /// `aiox chat`.
 pub async fn chat(command: Chat) -> Result<()> {
-    let api = client(&command.remote, false).await?;
-    let path = format!("/api/v1/agents/{}/chat", command.agent);
-    if !command.stream {
-        let answer = api.post(&path, &json!({ "message": command.message })).await?;
-        if command.remote.json {
-            return print(&answer["data"]);
-        }
-        say::line(answer["data"]["response"].as_str().unwrap_or_default());
-        return Ok(());
+    let client = client(&command.remote, false).await?;
+    let chat = aiox_client::Chat { agent: command.agent, message: command.message, ..aiox_client::Chat::default() };
+    if command.stream && !command.remote.json {
+        return watch(&client, &chat).await;
     }
-    let response = api.stream(&path, &json!({ "message": command.message, "stream": true })).await?;
-    let mut body = response.bytes_stream();
-    let mut pending = String::new();
-    while let Some(piece) = body.next().await {
-        pending.push_str(&String::from_utf8_lossy(&piece.context("the stream was cut")?));
-        while let Some((frame, rest)) = pending.split_once("\n\n") {
-            let data = frame.lines().find_map(|line| line.strip_prefix("data: ")).unwrap_or_default();
-            let value: Value = serde_json::from_str(data).unwrap_or_default();
-            if let Some(text) = value["text"].as_str() {
-                say::piece(text);
+    // A program wants one document: it is the same whether the answer was watched or not.
+    let reply = client.chat(&chat).await?;
+    if command.remote.json {
+        return print(&reply);
+    }
+    say::line(&reply.response);
+    Ok(())
+}
+
+/// Prints an answer as it comes. An answer that came without live text is printed whole.
+async fn watch(client: &Client, chat: &aiox_client::Chat) -> Result<()> {
+    let mut frames = std::pin::pin!(client.chat_stream(chat).await?);
+    let mut begun = false;
+    while let Some(frame) = frames.next().await {
+        match frame {
+            Ok(Frame::Delta(delta)) => {
+                begun = true;
+                say::piece(&delta.text);
             }
-            if let Some(error) = value["payload"]["error"]["message"].as_str() {
-                bail!("{error}");
+            Ok(Frame::Event(event)) => {
+                if begun && event.kind == "run.retried" {
+                    begun = false;
+                    say::line("");
+                }
             }
-            pending = rest.to_owned();
+            Ok(Frame::Done(reply)) => {
+                if !begun {
+                    say::piece(&reply.response);
+                }
+            }
+            Err(error) => {
+                if begun {
+                    say::line("");
+                }
+                return Err(error.into());
+            }
         }
     }
     say::line("");
@@ -145,17 +162,16 @@ pub async fn chat(command: Chat) -> Result<()> {
 
 /// `aiox agents`.
 pub async fn agents(remote: Remote) -> Result<()> {
-    let all = client(&remote, false).await?.get("/api/v1/mesh/agents").await?;
+    let all = client(&remote, false).await?.mesh().await?;
     if remote.json {
-        return print(&all["data"]);
+        return print(&all);
     }
-    for card in all["data"].as_array().into_iter().flatten() {
-        let text = |name: &str| card[name].as_str().unwrap_or_default().to_owned();
-        let address = match card["handle"].as_str() {
-            Some(handle) => format!("{handle}@agents.{}", text("domain")),
-            None => text("jid"),
+    for card in all {
+        let address = match card.handle {
+            Some(handle) => format!("{handle}@agents.{}", card.domain),
+            None => card.jid,
         };
-        say::line(&format!("{address:<45} {:<10} {:<28} {}", text("provider"), text("name"), text("description")));
+        say::line(&format!("{address:<45} {:<10} {:<28} {}", card.provider, card.name, card.description));
     }
     Ok(())
 }
@@ -164,22 +180,29 @@ pub async fn agents(remote: Remote) -> Result<()> {
 pub async fn run(command: RunCommand) -> Result<()> {
     match command {
         RunCommand::List(remote) => {
-            let all = client(&remote, false).await?.get("/api/v1/runs").await?;
+            let all = client(&remote, false).await?.runs(SHOWN_RUNS).await?;
             if remote.json {
-                return print(&all["data"]);
+                return print(&all);
             }
-            for run in all["data"].as_array().into_iter().flatten() {
-                let text = |name: &str| run[name].as_str().unwrap_or_default().to_owned();
-                let input: String = text("input").chars().take(40).collect();
-                say::line(&format!("{} {:<10} {:<6} {:<45} {input}", text("id"), text("status"), text("door"), text("agent_jid")));
+            for run in all {
+                let input: String = run.input.chars().take(40).collect();
+                say::line(&format!("{} {:<10} {:<6} {:<45} {input}", run.id, run.status.as_str(), run.door, run.agent_jid));
             }
             Ok(())
         }
-        RunCommand::Show { id, remote } => print(&client(&remote, false).await?.get(&format!("/api/v1/runs/{id}")).await?["data"]),
+        RunCommand::Show { id, remote } => {
+            let run = run_id(&id)?;
+            print(&client(&remote, false).await?.run(run.uuid()).await?)
+        }
         RunCommand::Cancel { id, remote } => {
-            print(&client(&remote, false).await?.post(&format!("/api/v1/runs/{id}/cancel"), &json!({})).await?["data"])
+            let run = run_id(&id)?;
+            print(&client(&remote, false).await?.cancel(run.uuid()).await?)
         }
     }
+}
+
+fn run_id(text: &str) -> Result<RunId> {
+    text.parse().with_context(|| format!("{text}: is no id of a run"))
 }
 
 /// `aiox user`.

@@ -1,6 +1,5 @@
 //! The `aiox` program: one binary for hubs, workers and those who use them.
 
-mod api;
 mod cli;
 mod commands;
 mod doors;

@@ -6,16 +6,18 @@ use aiox_model::{
     account::{Login, Quota, Refresh, Register, TokenPair, User},
     agent::{Agent, AgentCard, AgentCreate},
     body::{Data, Page},
-    federation::PeerRecord,
     run::{ChatReply, ChatRequest, HistoryMessage, Run},
 };
 use futures::Stream;
-use reqwest::Method;
+use reqwest::{Method, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::{Client, Result, error, read, stream, stream::Frame};
+use crate::{
+    Client, Health, Peer, Result, error, read,
+    stream::{self, Ending, Frame},
+};
 
 /// The hub answers a waiting call within its own limit; this is for a hub that is gone.
 const WAIT: Duration = Duration::from_secs(3600);
@@ -59,6 +61,16 @@ impl Client {
     /// As every call.
     pub async fn login(&self, login: &Login) -> Result<TokenPair> {
         self.post(&["api", "v1", "auth", "login"], login).await
+    }
+
+    /// The same client, signed in with a name and a password.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn signed_in(self, username: &str, password: &str) -> Result<Self> {
+        let login = Login { email: None, username: Some(username.to_owned()), password: password.to_owned() };
+        let pair = self.login(&login).await?;
+        Ok(self.with_credential(pair.access_token.into()))
     }
 
     /// Exchanges a refresh token; it works once.
@@ -124,8 +136,8 @@ impl Client {
     /// # Errors
     /// As every call.
     pub async fn chat_stream(&self, chat: &Chat) -> Result<impl Stream<Item = Result<Frame>> + Send + use<>> {
-        let response = self.chat_request(chat, true, false)?.send().await?;
-        Ok(stream::frames(error::successful(response).await?))
+        let response = self.chat_request(chat, true, false)?.timeout(WAIT).send().await?;
+        Ok(stream::frames(error::successful(response).await?, Ending::Done))
     }
 
     /// Watches a run from after an event (0: from its beginning) to its end. Nothing comes when nothing is left.
@@ -136,7 +148,7 @@ impl Client {
         let id = run.to_string();
         let request = self.call(Method::GET, &["api", "v1", "runs", &id, "events"])?;
         let request = request.query(&[("deltas", deltas.to_string())]).header("last-event-id", after.to_string());
-        Ok(stream::frames(error::successful(request.send().await?).await?))
+        Ok(stream::frames(error::successful(request.send().await?).await?, Ending::Any))
     }
 
     fn chat_request(&self, chat: &Chat, stream: bool, detach: bool) -> Result<reqwest::RequestBuilder> {
@@ -200,18 +212,27 @@ impl Client {
     ///
     /// # Errors
     /// As every call.
-    pub async fn health(&self) -> Result<Value> {
+    pub async fn health(&self) -> Result<Health> {
         let response = self.call(Method::GET, &["health", "ready"])?.timeout(crate::QUICK).send().await?;
-        let body: Value = serde_json::from_slice(&crate::bytes(response).await?).map_err(|_| crate::Error::Answer("no health"))?;
-        body.get("data").cloned().ok_or(crate::Error::Answer("no health"))
+        let response = if response.status() == StatusCode::SERVICE_UNAVAILABLE { response } else { error::successful(response).await? };
+        let body: Data<Health> = serde_json::from_slice(&crate::bytes(response).await?).map_err(|_| crate::Error::Answer("no health"))?;
+        Ok(body.data)
     }
 
     /// The peers of the hub. Needs the scope `peers:admin`, as all calls about peers do.
     ///
     /// # Errors
     /// As every call.
-    pub async fn peers(&self) -> Result<Vec<PeerRecord>> {
+    pub async fn peers(&self) -> Result<Vec<Peer>> {
         self.data(&["api", "v1", "admin", "peers"]).await
+    }
+
+    /// One peer.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn peer(&self, domain: &str) -> Result<Peer> {
+        self.data(&["api", "v1", "admin", "peers", domain]).await
     }
 
     /// What the other hub's administrator has to type to confirm this hub.
@@ -226,7 +247,7 @@ impl Client {
     ///
     /// # Errors
     /// As every call.
-    pub async fn propose_peer(&self, domain: &str, url: &str) -> Result<PeerRecord> {
+    pub async fn propose_peer(&self, domain: &str, url: &str) -> Result<Peer> {
         self.post(&["api", "v1", "admin", "peers"], &json!({ "domain": domain, "url": url })).await
     }
 
@@ -234,7 +255,7 @@ impl Client {
     ///
     /// # Errors
     /// As every call.
-    pub async fn confirm_peer(&self, domain: &str, fingerprint: &str) -> Result<PeerRecord> {
+    pub async fn confirm_peer(&self, domain: &str, fingerprint: &str) -> Result<Peer> {
         self.post(&["api", "v1", "admin", "peers", domain, "confirm"], &json!({ "fingerprint": fingerprint })).await
     }
 
@@ -242,7 +263,7 @@ impl Client {
     ///
     /// # Errors
     /// As every call.
-    pub async fn suspend_peer(&self, domain: &str) -> Result<PeerRecord> {
+    pub async fn suspend_peer(&self, domain: &str) -> Result<Peer> {
         self.post(&["api", "v1", "admin", "peers", domain, "suspend"], &json!({})).await
     }
 
@@ -250,7 +271,7 @@ impl Client {
     ///
     /// # Errors
     /// As every call.
-    pub async fn resume_peer(&self, domain: &str) -> Result<PeerRecord> {
+    pub async fn resume_peer(&self, domain: &str) -> Result<Peer> {
         self.post(&["api", "v1", "admin", "peers", domain, "resume"], &json!({})).await
     }
 

@@ -19,7 +19,7 @@ pub enum Error {
     #[error("the hub does not answer")]
     Connection(#[from] reqwest::Error),
     /// The hub refused or failed, in its own words.
-    #[error("{message} ({code}, {correlation_id})")]
+    #[error("{message} ({code}{})", after_comma(correlation_id))]
     Hub {
         /// HTTP status.
         status: u16,
@@ -37,6 +37,10 @@ pub enum Error {
     /// Something answered, but not as a hub does.
     #[error("the hub's answer cannot be read: {0}")]
     Answer(&'static str),
+}
+
+fn after_comma(text: &str) -> String {
+    if text.is_empty() { String::new() } else { format!(", {text}") }
 }
 
 impl Error {

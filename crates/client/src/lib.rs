@@ -5,6 +5,7 @@
 mod calls;
 mod error;
 mod stream;
+mod view;
 
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use url::Url;
 pub use calls::{Chat, Fingerprint};
 pub use error::{Error, Result};
 pub use stream::Frame;
+pub use view::{Health, Part, Peer};
 
 /// Time to connect.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -35,7 +37,8 @@ pub struct Client {
 
 impl Client {
     /// A client of the hub at `base`, for instance `https://hub-a.example`. With `ca` (PEM) it trusts those authorities only,
-    /// otherwise those of the machine. Needs the process's rustls provider to be installed.
+    /// otherwise those of the machine. It goes to the hub itself, never through a proxy that the environment names. Needs the
+    /// process's rustls provider to be installed.
     ///
     /// # Errors
     /// [`Error::Setting`] for a bad URL or certificate.
@@ -48,7 +51,7 @@ impl Client {
         if !base.path().ends_with('/') {
             base.set_path(&format!("{}/", base.path()));
         }
-        let mut http = reqwest::Client::builder().connect_timeout(CONNECT).redirect(reqwest::redirect::Policy::none());
+        let mut http = reqwest::Client::builder().connect_timeout(CONNECT).redirect(reqwest::redirect::Policy::none()).no_proxy();
         if let Some(pem) = ca {
             let bundle = Certificate::from_pem_bundle(pem).map_err(|_| Error::Setting("the authority's certificate is no PEM"))?;
             http = http.tls_certs_only(bundle);

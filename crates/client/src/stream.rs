@@ -20,19 +20,39 @@ pub enum Frame {
     Done(ChatReply),
 }
 
+/// What the end of a stream must be, so that a stream that was cut is not taken for a whole one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// [`Frame::Done`].
+    Done,
+    /// Anything.
+    Any,
+}
+
 /// Reads a response to its end. An `error` event of the hub is the last item, as an error.
-pub(crate) fn frames(mut response: Response) -> impl Stream<Item = Result<Frame>> + Send {
+pub(crate) fn frames(mut response: Response, ending: Ending) -> impl Stream<Item = Result<Frame>> + Send {
     async_stream::stream! {
         let mut reader = Reader::default();
         loop {
             let chunk = match response.chunk().await {
                 Ok(Some(chunk)) => chunk,
-                Ok(None) => return,
+                Ok(None) => {
+                    if ending == Ending::Done {
+                        yield Err(Error::Answer("the stream ended before the answer"));
+                    }
+                    return;
+                }
                 Err(error) => { yield Err(error.into()); return }
             };
             for event in reader.push(&chunk) {
                 match frame(&event) {
-                    Ok(Some(frame)) => yield Ok(frame),
+                    Ok(Some(frame)) => {
+                        let last = ending == Ending::Done && matches!(frame, Frame::Done(_));
+                        yield Ok(frame);
+                        if last {
+                            return;
+                        }
+                    }
                     Ok(None) => {}
                     Err(error) => { yield Err(error); return }
                 }

@@ -33,7 +33,8 @@ async fn the_hubs_own_words_are_the_error() {
         other => panic!("{other:?}"),
     }
     // Something that is no hub.
-    assert_eq!(client(&server).me().await.unwrap_err().code(), Some("unknown"));
+    let error = client(&server).me().await.unwrap_err();
+    assert_eq!((error.code(), error.to_string().as_str()), (Some("unknown"), "HTTP 404 Not Found (unknown)"));
 }
 
 #[tokio::test]
@@ -74,6 +75,76 @@ async fn a_stream_is_read_to_its_end_and_an_error_ends_it() {
     assert_eq!(frames.len(), 2);
     assert!(matches!(&frames[0], Ok(Frame::Delta(delta)) if delta.text == "hé"));
     assert_eq!(frames[1].as_ref().unwrap_err().code(), Some("provider_error"));
+}
+
+#[tokio::test]
+async fn a_streamed_chat_ends_with_its_answer_or_with_an_error() {
+    let server = MockServer::start().await;
+    let run = "0190f5fe-7c00-7000-8000-000000000001";
+    let delta = format!("event: run.delta\ndata: {{\"run_id\":\"{run}\",\"text\":\"a\"}}\n\n");
+    let done = format!(
+        "event: done\ndata: {{\"request_id\":\"{run}\",\"run_id\":\"{run}\",\"conversation_id\":\"{run}\",\"response\":\"ab\",\
+         \"model_used\":\"echo\",\"tokens_used\":1,\"duration_ms\":2}}\n\n"
+    );
+    for (agent, text) in [("whole", format!("{delta}{done}{delta}")), ("cut", delta)] {
+        Mock::given(path(format!("/api/v1/agents/{agent}/chat")))
+            .and(body_partial_json(json!({ "stream": true })))
+            .respond_with(ResponseTemplate::new(200).set_body_raw(text, "text/event-stream"))
+            .mount(&server)
+            .await;
+    }
+    let client = client(&server);
+    let frames = async |agent: &str| {
+        let chat = Chat { agent: agent.to_owned(), message: "m".to_owned(), ..Chat::default() };
+        client.chat_stream(&chat).await.unwrap().collect::<Vec<_>>().await
+    };
+    let whole = frames("whole").await;
+    assert!(matches!(&whole[..], [Ok(Frame::Delta(_)), Ok(Frame::Done(reply))] if reply.response == "ab"), "{whole:?}");
+    let cut = frames("cut").await;
+    assert!(matches!(&cut[..], [Ok(Frame::Delta(_)), Err(Error::Answer(_))]), "{cut:?}");
+}
+
+#[tokio::test]
+async fn a_hub_that_is_down_tells_how_it_is_and_something_else_does_not() {
+    let server = MockServer::start().await;
+    let body = json!({ "data": {
+        "status": "degraded", "database": "unhealthy", "version": "1",
+        "checks": [{ "name": "database", "status": "unhealthy" }],
+    }});
+    Mock::given(path("/health/ready")).respond_with(ResponseTemplate::new(503).set_body_json(&body)).mount(&server).await;
+    let health = client(&server).health().await.unwrap();
+    assert_eq!((health.status.as_str(), health.part("database"), health.part("xmpp")), ("degraded", Some("unhealthy"), None));
+    assert_eq!(serde_json::to_value(health).unwrap(), body["data"]);
+    server.reset().await;
+    assert_eq!(client(&server).health().await.unwrap_err().code(), Some("unknown"));
+}
+
+#[tokio::test]
+async fn who_signs_in_is_known_and_sees_peers_as_the_hub_shows_them() {
+    let server = MockServer::start().await;
+    Mock::given(path("/api/v1/auth/login"))
+        .and(body_partial_json(json!({ "username": "operator", "password": "secret" })))
+        .respond_with(
+            ResponseTemplate::new(200)
+                .set_body_json(json!({ "data": { "access_token": "t", "refresh_token": "r", "expires_in": 900 } })),
+        )
+        .mount(&server)
+        .await;
+    let shown = json!({
+        "domain": "hub-b.example", "trust_url": "https://hub-b.example", "fingerprint": "00", "state": "suspended",
+        "document": { "issued": 1 }, "document_read_at": "2026-01-01T00:00:00.000000Z", "tenants": {}, "agents": ["*"],
+        "operations": { "send": true, "stream": true, "cancel": true, "directory": true },
+        "quotas": { "requests_per_second": 1, "open_streams": 2, "max_envelope_bytes": 3, "max_hop": 4 },
+        "created_at": "2026-01-01T00:00:00.000000Z", "updated_at": "2026-01-01T00:00:00.000Z", "waiting": 3,
+    });
+    Mock::given(path("/api/v1/admin/peers"))
+        .and(header("authorization", "Bearer t"))
+        .respond_with(ResponseTemplate::new(200).set_body_json(json!({ "data": [shown] })))
+        .mount(&server)
+        .await;
+    let peers = client(&server).signed_in("operator", "secret").await.unwrap().peers().await.unwrap();
+    assert_eq!((peers[0].state(), peers[0].waiting), ("suspended", 3));
+    assert_eq!(serde_json::to_value(&peers[0]).unwrap(), shown);
 }
 
 #[test]

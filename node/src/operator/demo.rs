@@ -2,19 +2,29 @@
 
 use std::time::{Duration, Instant};
 
-use aiox_probe::{Client, ConnectOptions};
+use aiox_client::{Chat, Client};
+use aiox_model::{
+    agent::{AgentCreate, Visibility},
+    run::ChatReply,
+};
+use aiox_probe::ConnectOptions;
 use anyhow::{Context as _, Result, bail};
-use serde_json::json;
+use serde_json::Map;
 
 use super::{
     server::Kind,
     site::{Credentials, Mesh, Site},
-    up::credentials,
+    up::{self, credentials},
 };
-use crate::{api::Api, say};
+use crate::say;
 
 /// How long a new agent may take to be known at the other hub, and an XMPP account to be known at its server.
 const PATIENCE: Duration = Duration::from_secs(45);
+
+/// Handle of each hub's first agent.
+const HANDLE: &str = "assistant";
+/// The largest page of a list.
+const PAGE: u32 = 100;
 
 /// Makes the first agent of each hub, unless it is there.
 ///
@@ -22,17 +32,15 @@ const PATIENCE: Duration = Duration::from_secs(45);
 /// When a hub refuses.
 pub async fn seed_agents(mesh: &Mesh, sites: &[Site; 2]) -> Result<()> {
     for site in sites {
-        let (api, _) = user(mesh, site).await?;
-        seed_agent(&api, site).await?;
+        let (client, _) = user(mesh, site).await?;
+        seed_agent(&client, site).await?;
     }
     Ok(())
 }
 
-async fn user(mesh: &Mesh, site: &Site) -> Result<(Api, Credentials)> {
+async fn user(mesh: &Mesh, site: &Site) -> Result<(Client, Credentials)> {
     let made = credentials(site)?;
-    let api = Api::new(&site.url(), Some(&mesh.ca()), None)?;
-    let api = api.login(&made.user.username, &made.user.password).await.with_context(|| format!("signing in at {}", site.name))?;
-    Ok((api, made))
+    Ok((up::signed_in(mesh, site, &made.user).await?, made))
 }
 
 /// Shows both transcripts.
@@ -45,8 +53,8 @@ pub async fn show(mesh: &Mesh, sites: &[Site; 2], xmpp: bool, provider: &str) ->
         users.push(user(mesh, site).await?);
     }
     for (here, there) in [(0, 1), (1, 0)] {
-        let run = by_rest(&users[here].0, &sites[here], &sites[there], provider).await?;
-        history(&users[here].0, &sites[there], &run).await?;
+        let reply = by_rest(&users[here].0, &sites[here], &sites[there], provider).await?;
+        history(&users[here].0, &sites[there], &reply).await?;
     }
     if xmpp {
         for (here, there) in [(0, 1), (1, 0)] {
@@ -60,60 +68,60 @@ pub async fn show(mesh: &Mesh, sites: &[Site; 2], xmpp: bool, provider: &str) ->
     Ok(())
 }
 
-async fn seed_agent(api: &Api, site: &Site) -> Result<()> {
-    let own = api.get("/api/v1/agents?page_size=100").await?;
-    if own["data"].as_array().is_some_and(|agents| agents.iter().any(|agent| agent["handle"] == "assistant")) {
+async fn seed_agent(client: &Client, site: &Site) -> Result<()> {
+    let own = client.agents(1, PAGE).await?;
+    if own.data.iter().any(|agent| agent.handle.as_deref() == Some(HANDLE)) {
         return Ok(());
     }
-    let agent = json!({
-        "name": format!("Assistant of {}", site.name),
-        "description": "Answers everybody of the mesh.",
-        "system_prompt": "You are a helpful assistant. Answer briefly.",
-        "memory_config": { "enabled": true },
-        "visibility": "mesh",
-        "handle": "assistant",
-    });
-    api.post("/api/v1/agents", &agent).await.with_context(|| format!("creating the agent of {}", site.name))?;
+    let agent = AgentCreate {
+        name: format!("Assistant of {}", site.name),
+        description: "Answers everybody of the mesh.".to_owned(),
+        system_prompt: "You are a helpful assistant. Answer briefly.".to_owned(),
+        personality_traits: Vec::new(),
+        llm_config: Map::new(),
+        capabilities: Map::new(),
+        memory_config: Map::from_iter([("enabled".to_owned(), true.into())]),
+        governance: Map::new(),
+        tools: Map::new(),
+        visibility: Some(Visibility::Mesh),
+        handle: Some(HANDLE.to_owned()),
+    };
+    client.create_agent(&agent).await.with_context(|| format!("creating the agent of {}", site.name))?;
     Ok(())
 }
 
-/// A message by REST and federation. The run's id.
-async fn by_rest(api: &Api, here: &Site, there: &Site, provider: &str) -> Result<String> {
+/// A message by REST and federation.
+async fn by_rest(client: &Client, here: &Site, there: &Site, provider: &str) -> Result<ChatReply> {
     let question = format!("Hello from {} by REST", here.name);
-    let path = format!("/api/v1/agents/{}/chat", there.agent_jid());
     let known = Instant::now() + PATIENCE;
-    while !knows(api, there).await? {
+    while !knows(client, there).await? {
         if Instant::now() > known {
             bail!("{} has not told {} about its agent; see aiox peer list and aiox logs {}", there.name, here.name, here.name);
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
+    let chat = Chat { agent: there.agent_jid(), message: question.clone(), ..Chat::default() };
     let began = Instant::now();
-    let answer = api.post(&path, &json!({ "message": question })).await.with_context(|| format!("asking {}", there.agent_jid()))?;
+    let reply = client.chat(&chat).await.with_context(|| format!("asking {}", there.agent_jid()))?;
     let took = began.elapsed();
-    let reply = answer["data"]["response"].as_str().context("the answer has no text")?;
-    check(provider, &question, reply)?;
-    let run = answer["data"]["run_id"].as_str().context("the answer names no run")?.to_owned();
-    transcript("REST + federation", here, there, &question, reply, took, Some(&run));
-    Ok(run)
+    check(provider, &question, &reply.response)?;
+    transcript("REST + federation", here, there, &question, &reply.response, took, Some(&reply.run_id.to_string()));
+    Ok(reply)
 }
 
-async fn knows(api: &Api, there: &Site) -> Result<bool> {
-    let listed = api.get("/api/v1/mesh/agents").await?;
+async fn knows(client: &Client, there: &Site) -> Result<bool> {
     let domain = there.domain();
-    Ok(listed["data"]
-        .as_array()
-        .is_some_and(|all| all.iter().any(|card| card["domain"] == domain.as_str() && card["handle"] == "assistant")))
+    Ok(client.mesh().await?.iter().any(|card| card.domain == domain && card.handle.as_deref() == Some(HANDLE)))
 }
 
 /// The same conversation, as the other hub keeps it, has the same run.
-async fn history(api: &Api, there: &Site, run: &str) -> Result<()> {
-    let kept = api.get(&format!("/api/v1/agents/{}/history?page_size=100", there.agent_jid())).await?;
-    let found = kept["data"].as_array().is_some_and(|messages| messages.iter().any(|message| message["run_id"] == run));
-    if found { Ok(()) } else { bail!("the history at {} does not show run {run}", there.name) }
+async fn history(client: &Client, there: &Site, reply: &ChatReply) -> Result<()> {
+    let kept = client.history(&there.agent_jid(), 1, PAGE).await?;
+    let found = kept.data.iter().any(|message| message.run_id == reply.run_id);
+    if found { Ok(()) } else { bail!("the history at {} does not show run {}", there.name, reply.run_id) }
 }
 
-async fn by_xmpp(mesh: &Mesh, here: &Site, there: &Site, made: &Credentials, api: &Api, provider: &str) -> Result<()> {
+async fn by_xmpp(mesh: &Mesh, here: &Site, there: &Site, made: &Credentials, rest: &Client, provider: &str) -> Result<()> {
     let question = format!("Hello from {} by XMPP", here.name);
     let roots = aiox_certs::load_chain("mesh authority", &mesh.ca())?;
     let deadline = Instant::now() + PATIENCE;
@@ -128,7 +136,7 @@ async fn by_xmpp(mesh: &Mesh, here: &Site, there: &Site, made: &Credentials, api
             deadline: tokio::time::Instant::now() + Duration::from_secs(10),
         };
         // Right after the first start the server may not have been told about the account yet.
-        match Client::connect(options).await {
+        match aiox_probe::Client::connect(options).await {
             Ok(client) => break client,
             Err(error) if Instant::now() > deadline => {
                 return Err(error).with_context(|| format!("signing in by XMPP at {}", here.domain()));
@@ -144,8 +152,8 @@ async fn by_xmpp(mesh: &Mesh, here: &Site, there: &Site, made: &Credentials, api
     let _ = client.close().await;
     check(provider, &question, &answer.answer)?;
     transcript("XMPP s2s", here, there, &question, &answer.answer, answer.elapsed, None);
-    let kept = api.get(&format!("/api/v1/agents/{}/history?page_size=100", there.agent_jid())).await?;
-    let shown = kept["data"].as_array().is_some_and(|messages| messages.iter().any(|message| message["content"] == question.as_str()));
+    let kept = rest.history(&there.agent_jid(), 1, PAGE).await?;
+    let shown = kept.data.iter().any(|message| message.content == question);
     if shown { Ok(()) } else { bail!("REST at {} does not show the conversation by XMPP", here.name) }
 }
 

@@ -10,9 +10,9 @@ use anyhow::{Context as _, Result, bail};
 use super::{
     process::{self, Status},
     site::{Mesh, Site},
-    up::credentials,
+    up::{self, credentials},
 };
-use crate::{api::Api, say};
+use crate::say;
 
 fn state(pid_file: &std::path::Path) -> Result<String> {
     Ok(match process::status(pid_file)? {
@@ -47,11 +47,11 @@ pub async fn status(mesh: &Mesh) -> Result<()> {
 }
 
 async fn ready(mesh: &Mesh, site: &Site) -> String {
-    let seen = async { Api::new(&site.url(), Some(&mesh.ca()), None)?.get("/health/ready").await };
+    let seen = async { anyhow::Ok(up::trusting(&site.url(), Some(&mesh.ca()))?.health().await?) };
     match seen.await {
         Ok(ready) => {
-            let part = |name: &str| format!("{name}: {}", ready["data"][name].as_str().unwrap_or("?"));
-            format!("{}  {}", site.url(), ["status", "database", "workers", "xmpp", "peers"].map(part).join("  "))
+            let parts = ["database", "workers", "xmpp", "peers"].map(|name| format!("{name}: {}", ready.part(name).unwrap_or("?")));
+            format!("{}  status: {}  {}", site.url(), ready.status, parts.join("  "))
         }
         Err(error) => format!("{} does not answer: {error:#}", site.url()),
     }

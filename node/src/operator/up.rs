@@ -8,7 +8,9 @@ use std::{
 };
 
 use aiox_certs::{Authority, HubNames, Leaf, Overwrite};
+use aiox_client::Client;
 use aiox_core::Role;
+use aiox_model::federation::PeerState;
 use anyhow::{Context as _, Result, bail};
 use owo_colors::OwoColorize as _;
 use tokio_util::sync::CancellationToken;
@@ -21,7 +23,6 @@ use super::{
     site::{Credentials, Login, Mesh, Site},
 };
 use crate::{
-    api::Api,
     hub::Hub,
     say,
     secrets::{hex, write_private},
@@ -174,6 +175,18 @@ pub fn credentials(site: &Site) -> Result<Credentials> {
     serde_json::from_slice(&bytes).with_context(|| format!("{} is damaged", file.display()))
 }
 
+/// A client of the hub at `url`. `ca`: the authority of the hub's certificate; absent = the machine's own.
+pub fn trusting(url: &str, ca: Option<&Path>) -> Result<Client> {
+    let pem = ca.map(|ca| fs::read(ca).with_context(|| format!("cannot read {}", ca.display()))).transpose()?;
+    Ok(Client::new(url, pem.as_deref())?)
+}
+
+/// A client of a hub of the mesh, signed in.
+pub async fn signed_in(mesh: &Mesh, site: &Site, login: &Login) -> Result<Client> {
+    let client = trusting(&site.url(), Some(&mesh.ca()))?;
+    client.signed_in(&login.username, &login.password).await.with_context(|| format!("signing in at {}", site.name))
+}
+
 fn prepare(mesh: &Mesh, site: &Site, xmpp: bool, provider: &str) -> Result<()> {
     if !site.credentials_file().exists() {
         let login = |name: &str| Login {
@@ -277,18 +290,21 @@ fn start_worker(site: &Site) -> Result<Option<Started>> {
 
 /// Waits until a hub says that it is ready with a worker, and with its XMPP server where there is one.
 async fn wait_ready(mesh: &Mesh, site: &Site, xmpp: bool) -> Result<()> {
-    let api = Api::new(&site.url(), Some(&mesh.ca()), None)?;
+    let client = trusting(&site.url(), Some(&mesh.ca()))?;
     let deadline = Instant::now() + WIRE_PATIENCE;
     loop {
-        let seen = api.get("/health/ready").await;
+        let seen = client.health().await;
         if let Ok(ready) = &seen {
-            let part = |name: &str| ready["data"][name].as_str() == Some("healthy");
+            let part = |name: &str| ready.part(name) == Some("healthy");
             if part("database") && part("workers") && (!xmpp || part("xmpp")) {
                 return Ok(());
             }
         }
         if Instant::now() > deadline {
-            let state = seen.map_or_else(|error| format!("{error:#}"), |ready| ready.to_string());
+            let state = match seen {
+                Ok(ready) => serde_json::to_string(&ready)?,
+                Err(error) => format!("{:#}", anyhow::Error::from(error)),
+            };
             bail!(
                 "{} is not ready: {state}\nlast lines of its log:\n{}\nlook further with: aiox logs {}",
                 site.name,
@@ -302,33 +318,28 @@ async fn wait_ready(mesh: &Mesh, site: &Site, xmpp: bool) -> Result<()> {
 
 /// Makes the two hubs peers of each other. This operator runs both, so it is the one who compares the fingerprints.
 async fn introduce(mesh: &Mesh, sites: &[Site; 2]) -> Result<()> {
-    let mut apis = Vec::new();
+    let mut clients = Vec::new();
     for site in sites {
-        let made = credentials(site)?;
-        let api = Api::new(&site.url(), Some(&mesh.ca()), None)?;
-        apis.push(api.login(&made.admin.username, &made.admin.password).await.with_context(|| format!("signing in at {}", site.name))?);
+        clients.push(signed_in(mesh, site, &credentials(site)?.admin).await?);
     }
     for (here, there) in [(0, 1), (1, 0)] {
         let domain = sites[there].domain();
-        let known = apis[here].get("/api/v1/admin/peers").await?;
-        let state = known["data"].as_array().and_then(|all| all.iter().find(|peer| peer["domain"] == domain.as_str()));
-        match state.and_then(|peer| peer["state"].as_str()) {
-            Some("active") => continue,
-            Some("suspended") => {
+        let known = clients[here].peers().await?;
+        match known.iter().find(|peer| peer.record.domain == domain).map(|peer| peer.record.state) {
+            Some(PeerState::Active) => continue,
+            Some(PeerState::Suspended) => {
                 say::warn(&format!(
                     "{domain} is suspended at {}; resume it with: aiox peer resume {domain} --hub {}",
                     sites[here].name, sites[here].name
                 ));
                 continue;
             }
-            Some(_) => drop(apis[here].delete(&format!("/api/v1/admin/peers/{domain}")).await?),
+            Some(_) => clients[here].remove_peer(&domain).await?,
             None => {}
         }
-        let own = apis[there].get("/api/v1/admin/peers/self").await?;
-        let fingerprint = own["data"]["fingerprint"].as_str().context("the hub did not tell its fingerprint")?.to_owned();
-        apis[here].post("/api/v1/admin/peers", &serde_json::json!({ "domain": domain, "url": sites[there].url() })).await?;
-        let path = format!("/api/v1/admin/peers/{domain}/confirm");
-        apis[here].post(&path, &serde_json::json!({ "fingerprint": fingerprint })).await?;
+        let own = clients[there].own_fingerprint().await?;
+        clients[here].propose_peer(&domain, &sites[there].url()).await?;
+        clients[here].confirm_peer(&domain, &own.fingerprint).await?;
     }
     Ok(())
 }

@@ -2,15 +2,16 @@
 
 use std::time::Instant;
 
+use aiox_client::Chat;
+use aiox_model::run::RunStatus;
 use anyhow::{Result, bail};
-use serde_json::json;
 
 use super::{
     process,
     site::Mesh,
     up::{self, Plan, credentials},
 };
-use crate::{api::Api, say};
+use crate::say;
 
 /// Runs it.
 ///
@@ -44,26 +45,25 @@ async fn outage(mesh: &Mesh) -> Result<()> {
     say::step("hub B is stopped");
     process::stop(&there.pid("hub"), std::time::Duration::from_secs(11)).await?;
     let made = credentials(&here)?;
-    let api = Api::new(&here.url(), Some(&mesh.ca()), None)?.login(&made.user.username, &made.user.password).await?;
-    let path = format!("/api/v1/agents/{}/chat", there.agent_jid());
-    let accepted = api.post(&path, &json!({ "message": "Are you back?", "detach": true })).await?;
-    let id = accepted["data"]["id"].as_str().unwrap_or_default().to_owned();
-    let waiting = api.get(&format!("/api/v1/runs/{id}")).await?;
-    if waiting["data"]["status"] != "queued" {
-        bail!("a run for a stopped hub is {} instead of queued", waiting["data"]["status"]);
+    let client = up::signed_in(mesh, &here, &made.user).await?;
+    let chat = Chat { agent: there.agent_jid(), message: "Are you back?".to_owned(), ..Chat::default() };
+    let id = client.submit(&chat).await?.id;
+    let waiting = client.run(id).await?;
+    if waiting.status != RunStatus::Queued {
+        bail!("a run for a stopped hub is {} instead of queued", waiting.status.as_str());
     }
     say::done(&format!("hub A has accepted run {id} and shows it as queued"));
     say::step("hub B is started");
     up::start_hub(&there).await?;
     let deadline = Instant::now() + std::time::Duration::from_secs(60);
     loop {
-        let run = api.get(&format!("/api/v1/runs/{id}")).await?;
-        if run["data"]["status"] == "completed" {
-            say::done(&format!("delivered and answered: {}", run["data"]["output"].as_str().unwrap_or_default()));
+        let run = client.run(id).await?;
+        if run.status == RunStatus::Completed {
+            say::done(&format!("delivered and answered: {}", run.output.unwrap_or_default()));
             return Ok(());
         }
         if Instant::now() > deadline {
-            bail!("the run is still {} a minute after hub B came back", run["data"]["status"]);
+            bail!("the run is still {} a minute after hub B came back", run.status.as_str());
         }
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
     }
