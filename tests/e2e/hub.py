@@ -81,14 +81,28 @@ class Account:
                 raise RestError(response.status, body)
             return body["data"] if isinstance(body, dict) and "data" in body else body
 
+    async def refusal(self, method: str, path: str, document=None) -> RestError:
+        """Calls the hub with what it must refuse."""
+        try:
+            answer = await self.rest(method, path, document)
+        except RestError as refusal:
+            return refusal
+        raise AssertionError(f"{method} {path} was not refused: {answer}")
+
+    def stream(self, agent: str, message: str):
+        """Asks the agent; the block has the `RunStream` of the answer."""
+        return self._stream("POST", f"/api/v1/agents/{agent}/chat", {"message": message, "stream": True})
+
+    async def run_ended(self, run_id: str) -> dict:
+        """Follows a run to its end and returns it."""
+        async with self._stream("GET", f"/api/v1/runs/{run_id}/events") as stream:
+            while (await stream.event("run.event"))["type"] not in ("run.completed", "run.failed", "run.canceled"):
+                pass
+        return await self.rest("GET", f"/api/v1/runs/{run_id}")
+
     @contextlib.asynccontextmanager
-    async def stream(self, agent: str, message: str):
-        """Asks the agent and yields the `RunStream` of the answer."""
-        document = {"message": message, "stream": True}
-        async with (
-            self._session() as session,
-            session.post(f"{self.hub.http}/api/v1/agents/{agent}/chat", json=document) as response,
-        ):
+    async def _stream(self, method: str, path: str, document=None):
+        async with self._session() as session, session.request(method, self.hub.http + path, json=document) as response:
             if response.status != 200:
                 raise RestError(response.status, await response.json(content_type=None))
             yield RunStream(response.content)

@@ -66,9 +66,12 @@ pub fn members() -> Result<Vec<Member>> {
         .map(|dir| {
             let manifest = read(&root().join(dir).join("Cargo.toml"))?;
             let name = manifest.get("package").and_then(|one| one.get("name")).and_then(Value::as_str).context("package.name")?;
-            Ok(Member { name: name.trim_start_matches("aiox-").to_owned(), #[cfg(test)]
+            Ok(Member {
+                name: name.trim_start_matches("aiox-").to_owned(),
+                #[cfg(test)]
                 dir: dir.to_owned(),
-                manifest })
+                manifest,
+            })
         })
         .collect()
 }
@@ -83,7 +86,8 @@ pub fn graph() -> Result<String> {
     let inside = |all: BTreeSet<String>| -> Vec<String> {
         all.iter().filter_map(|name| name.strip_prefix("aiox-")).filter(|name| own.contains(*name)).map(str::to_owned).collect()
     };
-    let mut lines = vec!["# Which crate depends on which. Written by `cargo run -p xtask -- graph`, held by `cargo test -p xtask`.".to_owned()];
+    let mut lines =
+        vec!["# Which crate depends on which. Written by `cargo run -p xtask -- graph`, held by `cargo test -p xtask`.".to_owned()];
     let mut sorted: Vec<_> = members.iter().collect();
     sorted.sort_by(|a, b| a.name.cmp(&b.name));
     for member in sorted {
@@ -112,7 +116,8 @@ pub fn write_graph() -> Result<()> {
 pub fn checksums() -> Result<String> {
     let mut lines = Vec::new();
     for backend in ["postgres", "sqlite"] {
-        let mut files = fs::read_dir(root().join("migrations").join(backend))?.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
+        let mut files =
+            fs::read_dir(root().join("migrations").join(backend))?.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
         files.sort();
         for file in files {
             let name = file.file_name().and_then(|name| name.to_str()).unwrap_or_default();

@@ -23,7 +23,8 @@ impl Member {
 }
 
 fn collect(dir: &Path, into: &mut Vec<(PathBuf, String)>) -> Result<()> {
-    let mut entries = fs::read_dir(dir).with_context(|| dir.display().to_string())?.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
+    let mut entries =
+        fs::read_dir(dir).with_context(|| dir.display().to_string())?.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
     entries.sort();
     for path in entries {
         if path.is_dir() {

@@ -101,9 +101,11 @@ fn each_library_is_named_in_its_home_only() {
 fn every_crate_inherits_what_the_workspace_says() {
     for member in members() {
         let inherits = |section: &str, key: &str| {
-            member.manifest.get(section).and_then(|one| one.get(key)).is_some_and(|value| {
-                value.as_bool() == Some(true) || value.get("workspace").and_then(Value::as_bool) == Some(true)
-            })
+            member
+                .manifest
+                .get(section)
+                .and_then(|one| one.get(key))
+                .is_some_and(|value| value.as_bool() == Some(true) || value.get("workspace").and_then(Value::as_bool) == Some(true))
         };
         assert!(inherits("lints", "workspace"), "{} does not inherit the lints", member.name);
         for key in ["version", "edition", "rust-version", "license", "publish"] {

@@ -125,8 +125,7 @@ async fn who_signs_in_is_known_and_sees_peers_as_the_hub_shows_them() {
     Mock::given(path("/api/v1/auth/login"))
         .and(body_partial_json(json!({ "username": "operator", "password": "secret" })))
         .respond_with(
-            ResponseTemplate::new(200)
-                .set_body_json(json!({ "data": { "access_token": "t", "refresh_token": "r", "expires_in": 900 } })),
+            ResponseTemplate::new(200).set_body_json(json!({ "data": { "access_token": "t", "refresh_token": "r", "expires_in": 900 } })),
         )
         .mount(&server)
         .await;

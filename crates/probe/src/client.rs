@@ -87,7 +87,8 @@ impl Client {
         // Read first, so that a slip in the payload does not end the stream.
         let payload = Element::parse(payload).map_err(|error| Cause::from(error).at(Step::Send))?;
         let id = random_id().map_err(|cause| cause.at(Step::Send))?;
-        let request = Element::new(names::CLIENT, "iq").with_attr("to", to).with_attr("type", "get").with_attr("id", &id).with_child(payload);
+        let request =
+            Element::new(names::CLIENT, "iq").with_attr("to", to).with_attr("type", "get").with_attr("id", &id).with_child(payload);
         self.send(&request).await?;
         loop {
             let stanza = self.receive(deadline).await?;

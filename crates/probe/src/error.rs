@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use crate::{names, xml::{Element, XmlError}};
+use crate::{
+    names,
+    xml::{Element, XmlError},
+};
 
 /// The step that failed, in the order in which they happen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -146,9 +149,8 @@ impl fmt::Display for StanzaError {
 impl StanzaError {
     /// The error in a stanza of type `error`.
     pub(crate) fn of(stanza: &Element) -> Self {
-        let (condition, text) = stanza
-            .child("error", names::CLIENT)
-            .map_or((None, None), |error| condition_and_text(error, names::STANZA_ERRORS));
+        let (condition, text) =
+            stanza.child("error", names::CLIENT).map_or((None, None), |error| condition_and_text(error, names::STANZA_ERRORS));
         Self { condition: condition.unwrap_or_else(|| "undefined-condition".to_owned()), text }
     }
 }

@@ -43,7 +43,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Stream<S> {
         let attributes = Element::new("", "x").with_attr("to", domain).to_xml("")?;
         let to = attributes.trim_start_matches("<x").trim_end_matches("/>");
         let (client, stream) = (names::CLIENT, names::STREAM);
-        self.send(&format!("<?xml version='1.0'?><stream:stream xmlns='{client}' xmlns:stream='{stream}' version='1.0'{to}>"), deadline).await?;
+        self.send(&format!("<?xml version='1.0'?><stream:stream xmlns='{client}' xmlns:stream='{stream}' version='1.0'{to}>"), deadline)
+            .await?;
         let features = self.element(deadline).await?;
         if !features.is("features", names::STREAM) {
             return Err(Cause::Protocol("no stream features"));

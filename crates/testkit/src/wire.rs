@@ -39,7 +39,8 @@ impl PeerWire for TestWire {
             return Err(Error::unavailable("peer_unavailable", "the peer is not active"));
         }
         self.sealed.lock().unwrap().push(draft.clone());
-        let envelope = json!({ "id": draft.id, "conv": draft.conv, "seq": seq, "prev": prev, "type": draft.kind, "payload": draft.payload });
+        let envelope =
+            json!({ "id": draft.id, "conv": draft.conv, "seq": seq, "prev": prev, "type": draft.kind, "payload": draft.payload });
         Ok(Sealed { envelope: envelope.to_string(), digest: format!("digest-{}", draft.id) })
     }
 

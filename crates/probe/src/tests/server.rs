@@ -182,7 +182,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
     pub(crate) async fn bind(&mut self) {
         self.open("<bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/>").await;
         let id = self.iq("<resource>look</resource>").await;
-        self.say(&format!("<iq type='result' id='{id}'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><jid>probe@hub-a.example/look</jid></bind></iq>")).await;
+        self.say(&format!(
+            "<iq type='result' id='{id}'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><jid>probe@hub-a.example/look</jid></bind></iq>"
+        ))
+        .await;
         let id = self.iq("jabber:iq:roster").await;
         self.say(&format!("<iq type='result' id='{id}'><query xmlns='jabber:iq:roster'/></iq>")).await;
         self.until("<presence/>").await;

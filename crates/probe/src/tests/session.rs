@@ -124,7 +124,10 @@ async fn what_comes_while_an_iq_is_awaited_is_kept() {
         let slip = client.iq_get(AGENT, "<x", limit).await.unwrap_err();
         assert!(slip.step == Step::Send && matches!(slip.cause, Cause::Xml(_)), "{slip:?}");
         let Event::Message(message) = client.next_event(Instant::now()).await.unwrap() else { unreachable!("not a message") };
-        assert_eq!((message.body.as_deref(), message.kind, message.chat_state), (Some("hello"), MessageKind::Chat, Some(ChatState::Active)));
+        assert_eq!(
+            (message.body.as_deref(), message.kind, message.chat_state),
+            (Some("hello"), MessageKind::Chat, Some(ChatState::Active))
+        );
         assert_eq!((message.id.as_deref(), message.thread.as_deref()), (Some("1"), Some("t")));
     };
     tokio::join!(server, asking);
