@@ -20,6 +20,9 @@ use crate::{
     supervise::Supervisor,
 };
 
+/// How many of the latest runs are shown.
+const SHOWN_RUNS: u32 = 20;
+
 /// The mesh of a place.
 pub fn mesh(place: &Place) -> Mesh {
     Mesh { dir: place.dir.clone(), base: place.base_port }
@@ -29,9 +32,6 @@ pub fn mesh(place: &Place) -> Mesh {
 pub fn site(mesh: &Mesh, name: &str) -> Result<Site> {
     mesh.sites().into_iter().find(|site| site.name == name).with_context(|| format!("{name}: must be hub-a or hub-b"))
 }
-
-/// How many of the latest runs are shown.
-const SHOWN_RUNS: u32 = 20;
 
 /// A client of the hub that is meant: the named one, or one of the local mesh with its seeded account.
 async fn client(remote: &Remote, admin: bool) -> Result<Client> {
@@ -202,7 +202,7 @@ pub async fn run(command: RunCommand) -> Result<()> {
 }
 
 fn run_id(text: &str) -> Result<RunId> {
-    text.parse().with_context(|| format!("{text}: is no id of a run"))
+    text.parse().with_context(|| text.to_owned())
 }
 
 /// `aiox user`.

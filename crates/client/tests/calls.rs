@@ -134,7 +134,7 @@ async fn who_signs_in_is_known_and_sees_peers_as_the_hub_shows_them() {
         "document": { "issued": 1 }, "document_read_at": "2026-01-01T00:00:00.000000Z", "tenants": {}, "agents": ["*"],
         "operations": { "send": true, "stream": true, "cancel": true, "directory": true },
         "quotas": { "requests_per_second": 1, "open_streams": 2, "max_envelope_bytes": 3, "max_hop": 4 },
-        "created_at": "2026-01-01T00:00:00.000000Z", "updated_at": "2026-01-01T00:00:00.000Z", "waiting": 3,
+        "created_at": "2026-01-01T00:00:00.000000Z", "updated_at": "2026-01-01T00:00:00.000000Z", "waiting": 3,
     });
     Mock::given(path("/api/v1/admin/peers"))
         .and(header("authorization", "Bearer t"))
