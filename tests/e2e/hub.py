@@ -32,7 +32,7 @@ class RestError(Exception):
 
 @dataclass
 class Hub:
-    """Where a hub listens. `processes` are the pid files of its parts by name."""
+    """Where a hub listens. `processes` are the pid files of its parts by name; `server_api` is the socket by which ejabberd is administered."""
 
     domain: str
     http: str
@@ -41,6 +41,7 @@ class Hub:
     ca: Path
     xmpp_certificate: tuple[Path, Path]
     processes: dict[str, Path]
+    server_api: Path | None = None
     clients: list[XmppClient] = field(default_factory=list)
 
     @property
@@ -95,9 +96,12 @@ class Account:
 
     async def run_ended(self, run_id: str) -> dict:
         """Follows a run to its end and returns it."""
-        async with self._stream("GET", f"/api/v1/runs/{run_id}/events") as stream:
-            while (await stream.event("run.event"))["type"] not in ("run.completed", "run.failed", "run.canceled"):
-                pass
+        try:
+            async with self._stream("GET", f"/api/v1/runs/{run_id}/events") as stream:
+                while (await stream.event("run.event"))["type"] not in ("run.completed", "run.failed", "run.canceled"):
+                    pass
+        except TimeoutError:
+            raise AssertionError(f"no end of {await self.rest('GET', f'/api/v1/runs/{run_id}')}; seen:\n{stream.raw}") from None
         return await self.rest("GET", f"/api/v1/runs/{run_id}")
 
     @contextlib.asynccontextmanager

@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import json
 import os
+import random
 import signal
 import socket
 import ssl
@@ -25,71 +27,73 @@ BASE_PORTS = range(20_000, 32_000, PORTS)
 class Mesh:
     """The hubs `a` and `b`, and what tests do to them."""
 
-    def __init__(self) -> None:
+    def __init__(self, *options: str) -> None:
+        self._options = options
         self.model = SlowModel()
         self.tokens = TokenModel()
         self._stack = contextlib.AsyncExitStack()
         self.a: Hub
         self.b: Hub
         self.scratch: Path
-        self._directory: Path
+        self.directory: Path
         self._base_port = _free_base_port()
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def unstarted(cls):
+        """A directory, ports and model servers for commands; stopped at the end whatever they left."""
+        mesh = cls()
+        try:
+            await mesh._prepare()
+            yield mesh
+        finally:
+            await mesh._stack.aclose()
 
     async def __aenter__(self) -> "Mesh":
         try:
-            self.scratch = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="aiox-e2e-")))
-            # The XMPP server's own user must be able to pass.
-            self.scratch.chmod(0o711)
-            self._directory = self.scratch / "mesh"
-            self.a = self._hub("a", self._base_port + 100)
-            self.b = self._hub("b", self._base_port + 200)
-            await self._stack.enter_async_context(self.model)
-            await self._stack.enter_async_context(self.tokens)
-            self._stack.push_async_callback(self._down)
+            await self._prepare()
             await self.up()
         except BaseException:
             await self._stack.aclose()
             raise
         return self
 
+    async def _prepare(self) -> None:
+        self.scratch = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="aiox-e2e-")))
+        # The XMPP server's own user must be able to pass.
+        self.scratch.chmod(0o711)
+        self.directory = self.scratch / "mesh"
+        await self._stack.enter_async_context(self.model)
+        await self._stack.enter_async_context(self.tokens)
+        self._stack.push_async_callback(self._down)
+
     async def __aexit__(self, *_) -> None:
         await self._stack.aclose()
 
     async def up(self) -> None:
         """Starts what does not run."""
-        await self._aiox("up", patience=UP_TIME)
+        output = await self.aiox("up", "--json", *self._options, patience=UP_TIME)
+        if not hasattr(self, "a"):
+            self.a, self.b = map(_hub, json.loads(output)["hubs"])
 
     async def _down(self) -> None:
-        await self._aiox("down", patience=DOWN_TIME)
+        await self.aiox("down", patience=DOWN_TIME)
 
-    def _hub(self, letter: str, base: int) -> Hub:
-        """Where `aiox up` puts a hub; `base` is the first of the hub's ports."""
-        directory = self._directory / f"hub-{letter}"
-        return Hub(
-            domain=f"hub-{letter}.example",
-            http=f"https://localhost:{base + 80}",
-            c2s=("127.0.0.1", base + 22),
-            s2s=("127.0.0.1", base + 69),
-            ca=self._directory / "mesh-ca.pem",
-            xmpp_certificate=(directory / "certs/xmpp.pem", directory / "certs/xmpp.key"),
-            processes={
-                "hub": directory / "hub.pid",
-                "worker": directory / "worker.pid",
-                "xmpp": directory / "prosody/prosody.pid",
-            },
-        )
-
-    async def _aiox(self, command: str, patience: float) -> str:
-        """Runs a command of the program on this mesh to its end; returns its standard output."""
+    async def start(self, command: str, *options: str) -> asyncio.subprocess.Process:
+        """Starts a command of the program on this mesh, with pipes for what it says."""
         program = os.environ.get("AIOX_BIN")
         if not program:
             raise RuntimeError("AIOX_BIN must name the aiox program")
         # Providers beside the built-in one. OLLAMA_BASE_URL would also make it the default one.
         environment = os.environ | {"AIOX__WORKER__PROVIDERS__OLLAMA__BASE_URL": self.model.url} | self.tokens.environment("tokens")
-        process = await asyncio.create_subprocess_exec(
-            program, command, "--dir", str(self._directory), "--base-port", str(self._base_port),
+        return await asyncio.create_subprocess_exec(
+            program, command, "--dir", str(self.directory), "--base-port", str(self._base_port), *options,
             cwd=self.scratch, env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         )
+
+    async def aiox(self, command: str, *options: str, patience: float) -> str:
+        """Runs a command to its end; returns its standard output."""
+        process = await self.start(command, *options)
         async with asyncio.timeout(patience):
             output, problems = await process.communicate()
         if process.returncode != 0:
@@ -123,11 +127,11 @@ class Mesh:
 
     async def kill(self, hub: Hub, part: str) -> None:
         """kill -9, and waits until the process is gone."""
-        pid = int(hub.processes[part].read_text().split()[0])
-        os.kill(pid, signal.SIGKILL)
-        async with asyncio.timeout(10):
-            while _runs(pid):
-                await asyncio.sleep(0.01)
+        await kill_process(hub.processes[part])
+
+    def runs(self, pid_file: Path) -> bool:
+        """Whether the process of a pid file runs."""
+        return _runs(int(pid_file.read_text().split()[0]))
 
     @contextlib.asynccontextmanager
     async def stopped(self, hub: Hub, part: str):
@@ -179,14 +183,30 @@ class Mesh:
     def last_log_lines(self) -> str:
         """The ends of all logs."""
         parts = []
-        for path in sorted(self._directory.rglob("*.log")):
+        for path in sorted(self.directory.rglob("*.log")):
             lines = path.read_text(errors="replace").splitlines()[-15:]
-            parts.append("\n".join([f"--- {path.relative_to(self._directory)}", *lines]))
+            parts.append("\n".join([f"--- {path.relative_to(self.directory)}", *lines]))
         return "\n".join(parts)
 
 
+def _hub(document: dict) -> Hub:
+    """A hub as `aiox up --json` tells of it."""
+    api = document["server_api"]
+    return Hub(
+        domain=document["domain"],
+        http=document["http"],
+        c2s=tuple(document["c2s"]),
+        s2s=tuple(document["s2s"]),
+        ca=Path(document["ca"]),
+        xmpp_certificate=(Path(document["certificate"]), Path(document["key"])),
+        processes={name: Path(file) for name, file in document["processes"].items()},
+        server_api=Path(api) if api else None,
+    )
+
+
 def _free_base_port() -> int:
-    for base in BASE_PORTS:
+    # In any order, because other tests may look for ports at the same moment.
+    for base in random.sample(BASE_PORTS, len(BASE_PORTS)):
         with contextlib.ExitStack() as stack:
             try:
                 for port in range(base, base + PORTS):
@@ -197,6 +217,15 @@ def _free_base_port() -> int:
                 continue
             return base
     raise RuntimeError("no free range of ports")
+
+
+async def kill_process(pid_file: Path) -> None:
+    """kill -9, and waits until the process is gone."""
+    pid = int(pid_file.read_text().split()[0])
+    os.kill(pid, signal.SIGKILL)
+    async with asyncio.timeout(10):
+        while _runs(pid):
+            await asyncio.sleep(0.01)
 
 
 def _runs(pid: int) -> bool:

@@ -33,8 +33,11 @@ def hostile_stanzas(agent: str) -> dict[str, str]:
 async def survive(sender_hub, agent_hub):
     owner = await agent_hub.register("owner")
     agent = await owner.create_agent("target")
-    sender = await sender_hub.register("mallory")
-    witness = await (await agent_hub.register("witness")).online()
+    await survive_of(await sender_hub.register("mallory"), await (await agent_hub.register("witness")).online(), agent)
+
+
+async def survive_of(sender, witness, agent: str):
+    """The agent still answers the witness, and the sender, after each stanza of the sender."""
     hurt = []
     for name, stanza in hostile_stanzas(agent).items():
         # Own session for each: the sender's server may end it, which is its own affair.
