@@ -7,7 +7,7 @@ use std::{
 
 use aiox_app::{
     AgentRef, Agents as AgentCases, Directory, Federated, PeerBook, Runs,
-    federated::{PeerEnvelope, Taken},
+    runs::{PeerEnvelope, Taken},
 };
 use aiox_core::{
     Error, Result,

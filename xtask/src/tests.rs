@@ -134,7 +134,6 @@ fn every_dependency_is_the_workspaces() {
 const KNOTS: &[(&str, &[&str])] = &[
     // The journal writes envelopes, and envelopes are the journal's operations.
     ("store", &["federation", "journal"]),
-    ("app", &["dispatch", "federated", "runs"]),
     ("grpc", &["service", "session"]),
     ("xmpp", &["link", "stanza"]),
     ("node", &["cli", "operator", "settings"]),

@@ -27,7 +27,7 @@ use secrecy::SecretString;
 use serde_json::Value;
 use tokio::sync::{Notify, Semaphore};
 
-use crate::{HubNames, Vault, audit, federated::remote_caller, vault::scram_place};
+use crate::{HubNames, Vault, audit, remote::remote_caller, vault::scram_place};
 
 /// Who may register.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

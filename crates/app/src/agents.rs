@@ -18,7 +18,7 @@ use aiox_store::{
     audit::{self as audit_store, AuditRow, Filter},
 };
 
-use crate::{AgentRef, Directory, Target, Vault, audit, federated::remote_caller, runs::parse_config, vault::prompt_place};
+use crate::{AgentRef, Directory, Target, Vault, agent_config::parse_config, audit, remote::remote_caller, vault::prompt_place};
 
 /// Agents of a hub. Cheap to clone.
 #[derive(Clone)]

@@ -15,8 +15,7 @@ use std::{
 
 use aiox_core::{
     Error, Result,
-    agent::AgentConfig,
-    ports::{Clock, Events, Ids, Needs, Offers, Signal, Waiting, WorkQueue},
+    ports::{Clock, Events, Ids, Offers, Signal, Waiting, WorkQueue},
     run as rules,
     run::{MAX_ATTEMPTS, Parts, Priority},
 };
@@ -34,7 +33,10 @@ use uuid::Uuid;
 pub use session::WorkerSession;
 pub use task::{Task, TaskOutcome};
 
-use crate::{Replies, Vault, runs as run_views};
+use crate::{
+    Replies, Vault,
+    agent_config::{needs, parse_config},
+};
 
 /// How often time limits are looked at.
 const TICK: Duration = Duration::from_millis(100);
@@ -276,11 +278,6 @@ impl Watch {
     }
 }
 
-/// What a run of an agent needs of a worker.
-pub(crate) fn needs(provider: &str, config: &AgentConfig) -> Needs {
-    Needs { provider: provider.to_owned(), labels: config.capabilities.worker_labels.clone() }
-}
-
 impl Inner {
     fn stop(&self, run: RunId, reason: &'static str) -> bool {
         // The lease ends here: what the worker still says about this run is of no use to anybody.
@@ -294,7 +291,7 @@ impl Inner {
         let Some(agent) = row.agent else { return Ok(()) };
         let found = agents::by_id(&mut self.store.read().await?, agent.into()).await?;
         // A run of an agent that has gone or become unreadable is still given to a worker-less lane's end: it fails when it is prepared.
-        let config = found.as_ref().and_then(|agent| run_views::parse_config(agent).ok()).unwrap_or_default();
+        let config = found.as_ref().and_then(|agent| parse_config(agent).ok()).unwrap_or_default();
         let provider = config.llm.provider.clone().unwrap_or_else(|| self.options.default_provider.clone()).to_lowercase();
         let parts = Parts { reputation: 1.0, tools: 1.0, owner: config.capabilities.priority_weight, load: 0.0 };
         self.queue
@@ -419,10 +416,6 @@ impl Inner {
         }
         Error::forbidden("foreign_lease", "this run is not leased to this worker")
     }
-}
-
-fn reply_row(row: &RunRow, id: Uuid, result: std::result::Result<&str, &RunError>) -> Option<(Uuid, String)> {
-    run_views::reply_for(row, id, result)
 }
 
 fn ending_base(status: RunStatus, message: Uuid) -> Ending {

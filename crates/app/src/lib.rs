@@ -14,6 +14,7 @@
 #![cfg_attr(test, expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test"))]
 
 pub mod accounts;
+mod agent_config;
 pub mod agents;
 mod audit;
 mod contacts;
@@ -22,6 +23,7 @@ pub mod dispatch;
 pub mod federated;
 mod names;
 pub mod peers;
+mod remote;
 mod replies;
 pub mod runs;
 mod vault;

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use aiox_core::Result;
-use aiox_store::{Journal, Store, outbox};
+use aiox_model::run::RunError;
+use aiox_store::{Journal, Store, outbox, runs::RunRow};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use uuid::Uuid;
@@ -93,5 +94,26 @@ impl Replies {
 
     pub(crate) fn added(&self) {
         self.news.notify_one();
+    }
+}
+
+/// Outbox row (id, JSON) of the XMPP reply of a run that ends now; `None` if nobody waits for one there.
+pub(crate) fn reply_for(row: &RunRow, id: Uuid, result: Result<&str, &RunError>) -> Option<(Uuid, String)> {
+    let to: ReplyTo = serde_json::from_str(row.reply.as_deref()?).ok()?;
+    let (text, error) = match result {
+        Ok(text) => (text.to_owned(), None),
+        Err(error) => (error_text(error), Some(error.code.clone())),
+    };
+    let reply = Reply { id, run: row.id, to, text, error };
+    serde_json::to_string(&reply).ok().map(|payload| (id, payload))
+}
+
+/// The texts of the published contract for a chat window.
+fn error_text(error: &RunError) -> String {
+    match error.code.as_str() {
+        "timeout" => "Sorry, the request timed out. Please try again.".into(),
+        "canceled" => "The request was canceled.".into(),
+        "internal_error" => "Internal error processing your message".into(),
+        _ => format!("Error processing your message: {}", error.message),
     }
 }

@@ -1,6 +1,7 @@
 //! The one path of a message, whatever the door: [`Runs::submit`]. And everything that reads or watches runs.
 
 mod follow;
+mod from_peer;
 mod view;
 
 use std::{collections::HashSet, sync::Arc};
@@ -8,7 +9,7 @@ use std::{collections::HashSet, sync::Arc};
 use aiox_core::{
     Caller, Error, Principal, Result, Scope,
     access::Access,
-    agent::{self, AgentConfig, MAX_MESSAGE_BYTES},
+    agent::{AgentConfig, MAX_MESSAGE_BYTES},
     ports::{Clock, Events, Ids, Signal, Waiting, WorkQueue},
     quota, run as rules,
     run::{Parts, Priority, Weights},
@@ -23,12 +24,17 @@ use aiox_store::{
 use serde_json::json;
 use uuid::Uuid;
 
-pub(crate) use self::view::reply_for;
-use self::view::view;
+pub use self::from_peer::{PeerEnvelope, Taken};
+use self::{
+    from_peer::{FromPeer, FromPeerResult},
+    view::view,
+};
 use crate::{
-    AgentRef, Directory, Replies, ReplyTo, Target, audit,
-    dispatch::needs,
-    federated::{Federated, FromPeerResult, NewRemote},
+    AgentRef, Directory, Replies, ReplyTo, Target,
+    agent_config::{needs, parse_config},
+    audit,
+    federated::{Federated, NewRemote},
+    replies::reply_for,
 };
 
 /// A message for an agent.
@@ -277,10 +283,6 @@ impl Runs {
         found.filter(|found| found.agent_jid == agent_jid).map(|found| found.id).ok_or(Error::NotFound("conversation"))
     }
 
-    pub(crate) const fn store_for_peers(&self) -> &Store {
-        &self.store
-    }
-
     /// A run that the caller asked for.
     ///
     /// # Errors
@@ -508,15 +510,6 @@ impl Written {
     }
 }
 
-/// The identity that a run has at the peer hub that asks for it.
-pub(crate) struct FromPeer {
-    pub run: Uuid,
-    pub event: Uuid,
-    pub event_payload: String,
-    pub created_at: Ts,
-    pub inbound: aiox_store::Inbound,
-}
-
 fn check_input(new: &NewRun) -> Result<()> {
     if new.input.trim().is_empty() {
         return Err(Error::invalid("message", "must not be empty"));
@@ -531,17 +524,6 @@ fn check_input(new: &NewRun) -> Result<()> {
         return Err(Error::invalid("timeout_ms", "must be at least 1"));
     }
     Ok(())
-}
-
-pub(crate) fn parse_config(row: &AgentRow) -> Result<AgentConfig> {
-    // Unreadable configuration denies: it is an error of this agent, never a default.
-    let damaged = |column: &'static str| move |_| Error::Corrupt { table: "agents", column, id: row.id.to_string() };
-    Ok(AgentConfig {
-        llm: agent::llm(&row.config.llm).map_err(damaged("config.llm"))?,
-        memory: agent::memory(&row.config.memory).map_err(damaged("config.memory"))?,
-        governance: agent::governance(&row.config.governance).map_err(damaged("config.governance"))?,
-        capabilities: agent::capabilities(&row.config.capabilities).map_err(damaged("config.capabilities"))?,
-    })
 }
 
 /// Id of the standing conversation of a principal with an agent: made of both, so that every door and every replica finds the same

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{Connected, Heartbeat, Inner, Lease, Lost, Notice, Task, TaskOutcome, WorkerInfo};
-use crate::{runs::parse_config, vault::prompt_place};
+use crate::{agent_config::parse_config, vault::prompt_place};
 
 /// A connected worker. Dropped, its leases go back to the queue.
 pub struct WorkerSession {

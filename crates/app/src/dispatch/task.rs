@@ -7,7 +7,8 @@ use secrecy::SecretString;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{ending_base, reply_row};
+use super::ending_base;
+use crate::replies::reply_for;
 
 /// One run, ready for a worker. Holds what users said and the system prompt, so it has no full `Debug`.
 #[derive(Clone)]
@@ -89,7 +90,7 @@ pub(super) fn ending(row: &RunRow, outcome: TaskOutcome, message: Uuid, reply: U
         None => {
             let text = bounded(outcome.text);
             let payload = json!({ "status": "completed", "output": { "type": "text", "text": text }, "usage": usage, "model": model });
-            let reply = reply_row(row, reply, Ok(&text));
+            let reply = reply_for(row, reply, Ok(&text));
             let end = Ending {
                 output: Some(text),
                 model_used: model,
@@ -102,7 +103,7 @@ pub(super) fn ending(row: &RunRow, outcome: TaskOutcome, message: Uuid, reply: U
         }
         Some(error) => {
             let payload = json!({ "status": "failed", "error": error, "usage": usage });
-            let reply = reply_row(row, reply, Err(&error));
+            let reply = reply_for(row, reply, Err(&error));
             let end = Ending {
                 error: serde_json::to_string(&error).ok(),
                 model_used: model,

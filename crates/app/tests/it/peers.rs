@@ -2,7 +2,7 @@
 
 use aiox_app::{
     AgentRef, NewRun,
-    federated::{PeerEnvelope, Taken},
+    runs::{PeerEnvelope, Taken},
 };
 use aiox_core::{Caller, Error, Principal};
 use aiox_model::{

@@ -1,0 +1,25 @@
+//! From a stored agent to its configuration, and to what its runs need.
+
+use aiox_core::{
+    Error, Result,
+    agent::{self, AgentConfig},
+    ports::Needs,
+};
+use aiox_store::agents::AgentRow;
+
+/// The configuration of a stored agent.
+pub(crate) fn parse_config(row: &AgentRow) -> Result<AgentConfig> {
+    // Unreadable configuration denies: it is an error of this agent, never a default.
+    let damaged = |column: &'static str| move |_| Error::Corrupt { table: "agents", column, id: row.id.to_string() };
+    Ok(AgentConfig {
+        llm: agent::llm(&row.config.llm).map_err(damaged("config.llm"))?,
+        memory: agent::memory(&row.config.memory).map_err(damaged("config.memory"))?,
+        governance: agent::governance(&row.config.governance).map_err(damaged("config.governance"))?,
+        capabilities: agent::capabilities(&row.config.capabilities).map_err(damaged("config.capabilities"))?,
+    })
+}
+
+/// What a run of an agent needs of a worker.
+pub(crate) fn needs(provider: &str, config: &AgentConfig) -> Needs {
+    Needs { provider: provider.to_owned(), labels: config.capabilities.worker_labels.clone() }
+}
