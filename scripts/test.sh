@@ -8,7 +8,7 @@ step() { printf '\n== %s (%s s)\n' "$1" "$SECONDS"; }
 
 step "what the tests need"
 scripts/setup-postgres.sh
-scripts/setup-e2e.sh
+scripts/setup-e2e.sh --ejabberd
 
 step "format"
 cargo fmt --all --check

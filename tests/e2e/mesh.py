@@ -67,7 +67,9 @@ class Mesh:
         await self._stack.enter_async_context(self.tokens)
         self._stack.push_async_callback(self._down)
 
-    async def __aexit__(self, *_) -> None:
+    async def __aexit__(self, problem, *_) -> None:
+        if problem:
+            print(self.last_log_lines())
         await self._stack.aclose()
 
     async def up(self) -> None:
