@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use aiox_client::{Chat, Client};
 use aiox_model::{
     agent::{AgentCreate, Visibility},
-    run::ChatReply,
+    run::{ChatReply, HistoryMessage},
 };
 use aiox_probe::ConnectOptions;
 use anyhow::{Context as _, Result, bail};
@@ -116,8 +116,7 @@ async fn knows(client: &Client, there: &Site) -> Result<bool> {
 
 /// The same conversation, as the other hub keeps it, has the same run.
 async fn history(client: &Client, there: &Site, reply: &ChatReply) -> Result<()> {
-    let kept = client.history(&there.agent_jid(), 1, PAGE).await?;
-    let found = kept.data.iter().any(|message| message.run_id == reply.run_id);
+    let found = is_kept(client, there, |message| message.run_id == reply.run_id).await?;
     if found { Ok(()) } else { bail!("the history at {} does not show run {}", there.name, reply.run_id) }
 }
 
@@ -152,14 +151,27 @@ async fn by_xmpp(mesh: &Mesh, here: &Site, there: &Site, made: &Credentials, res
     let _ = client.close().await;
     check(provider, &question, &answer.answer)?;
     transcript("XMPP s2s", here, there, &question, &answer.answer, answer.elapsed, None);
-    let kept = rest.history(&there.agent_jid(), 1, PAGE).await?;
-    let shown = kept.data.iter().any(|message| message.content == question);
+    let shown = is_kept(rest, there, |message| message.content == question).await?;
     if shown { Ok(()) } else { bail!("REST at {} does not show the conversation by XMPP", here.name) }
 }
 
 fn check(provider: &str, question: &str, reply: &str) -> Result<()> {
     let wrong = if provider == "echo" { !reply.contains(question) } else { reply.trim().is_empty() };
     if wrong { bail!("unexpected answer: {reply}") } else { Ok(()) }
+}
+
+/// Whether the history has such a message. The oldest come first, and each start adds some, so that one page is not enough.
+async fn is_kept(client: &Client, there: &Site, wanted: impl Fn(&HistoryMessage) -> bool) -> Result<bool> {
+    for page in 1.. {
+        let kept = client.history(&there.agent_jid(), page, PAGE).await?;
+        if kept.data.iter().any(&wanted) {
+            return Ok(true);
+        }
+        if kept.data.is_empty() {
+            break;
+        }
+    }
+    Ok(false)
 }
 
 fn transcript(way: &str, here: &Site, there: &Site, question: &str, reply: &str, took: Duration, run: Option<&str>) {
