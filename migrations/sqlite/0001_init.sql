@@ -274,9 +274,3 @@ CREATE TABLE remote_agents (
   updated_at INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX remote_agents_peer ON remote_agents (peer);
-
--- Values the hub makes once and keeps, by name.
-CREATE TABLE hub_facts (
-  name TEXT PRIMARY KEY,
-  value TEXT NOT NULL
-) STRICT;

@@ -51,6 +51,9 @@ pub enum Command {
     Worker(Configured),
     /// Bring the database up to date and exit
     Migrate(Configured),
+    /// Change the keys that prompts and verifiers are sealed with
+    #[command(subcommand)]
+    Keys(Keys),
     /// Make and look at keys and certificates
     #[command(subcommand)]
     Certs(Certs),
@@ -134,6 +137,14 @@ pub struct Configured {
     /// One setting, for instance `http.port=9000`; wins over everything
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
+}
+
+/// `aiox keys`.
+#[derive(Debug, Subcommand)]
+pub enum Keys {
+    /// Make a new data key for every tenant and seal everything with it anew; a running hub goes on, and seals with the new key after its next start
+    #[command(after_help = "Example:\n  aiox keys rotate --config aiox.toml")]
+    Rotate(Configured),
 }
 
 /// `aiox certs`.

@@ -10,7 +10,7 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    cli::{Certs, Chat, Peer, Place, Remote, RunCommand, User},
+    cli::{Certs, Chat, Configured, Peer, Place, Remote, RunCommand, User},
     hub::Hub,
     operator::{
         site::{Mesh, Site},
@@ -223,6 +223,24 @@ pub async fn user(command: User) -> Result<()> {
     tasks.finish(std::time::Duration::from_secs(5)).await;
     store.close().await;
     say::done(&format!("account {} ({}) with role {}", made.username, made.jid, made.role));
+    Ok(())
+}
+
+/// `aiox keys rotate`.
+pub async fn rotate_keys(configured: &Configured) -> Result<()> {
+    let stop = CancellationToken::new();
+    let tasks = Supervisor::new(stop.clone());
+    let hub = Hub::build(settings::of(configured)?, &tasks).await?;
+    let chained = |error: aiox_core::Error| anyhow::anyhow!(error.chain());
+    for tenant in hub.vault.tenants().await.map_err(chained)? {
+        let done = hub.vault.rotate(tenant).await.map_err(chained)?;
+        say::done(&format!("{tenant}: {done} values sealed with a new key"));
+    }
+    let store = hub.store.clone();
+    drop(hub);
+    stop.cancel();
+    tasks.finish(std::time::Duration::from_secs(5)).await;
+    store.close().await;
     Ok(())
 }
 

@@ -43,6 +43,8 @@ pub struct Hub {
     pub accounts: Accounts,
     /// Agents.
     pub agents: Agents,
+    /// Keys of what is sealed.
+    pub vault: Vault,
     /// Runs.
     pub runs: Runs,
     /// Runs to workers.
@@ -158,7 +160,7 @@ impl Hub {
             events,
             clock.clone(),
             ids.clone(),
-            vault,
+            vault.clone(),
             replies.clone(),
             names.clone(),
             DispatchOptions { default_provider, weights: Weights::default() },
@@ -188,6 +190,7 @@ impl Hub {
             store,
             accounts,
             agents,
+            vault,
             runs,
             dispatch,
             replies,

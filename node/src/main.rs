@@ -85,6 +85,7 @@ async fn run(command: Command) -> Result<()> {
             say::done("the database is up to date");
             Ok(())
         }
+        Command::Keys(cli::Keys::Rotate(configured)) => commands::rotate_keys(&configured).await,
         Command::Certs(command) => commands::certs(command),
         Command::Peer(command) => commands::peer(command).await,
         Command::User(command) => commands::user(command).await,

@@ -24,7 +24,7 @@ use dashmap::DashMap;
 use serde_json::{Map, json};
 use tokio::sync::Notify;
 
-use crate::{Replies, replies::reply_for};
+use crate::{Replies, replies::reply_for, whole::whole};
 
 /// How long an envelope may wait for a peer that is away.
 const EXPIRES_SECONDS: i64 = 30 * 86_400;
@@ -365,8 +365,8 @@ impl Federated {
         if event.sequence != row.last_seq + 1 {
             return Err(Error::conflict("gap", "an event of the peer is missing"));
         }
-        let sequence = event.sequence;
-        self.apply(event, Some(sequence)).await
+        let (this, sequence) = (self.clone(), event.sequence);
+        whole(async move { this.apply(event, Some(sequence)).await }).await
     }
 
     /// Tells the watchers about a live piece of text from the executing peer.

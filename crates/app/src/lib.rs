@@ -27,6 +27,7 @@ mod remote;
 mod replies;
 pub mod runs;
 mod vault;
+mod whole;
 
 pub use accounts::{Accounts, AccountsOptions, SignUp};
 pub use agents::Agents;

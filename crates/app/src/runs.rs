@@ -35,6 +35,7 @@ use crate::{
     audit,
     federated::{Federated, NewRemote},
     replies::reply_for,
+    whole::whole,
 };
 
 /// A message for an agent.
@@ -129,9 +130,13 @@ impl Runs {
                 let accept = self.accept(caller, &new, jid.clone(), conversation);
                 let remote = NewRemote { peer, agent_jid: jid, priority: new.priority };
                 let accept = self.federated.outbound(caller, accept, &remote).await?;
-                let submitted = self.write(accept).await?.run()?;
-                self.federated.news(&remote.peer);
-                Ok(submitted)
+                let this = self.clone();
+                whole(async move {
+                    let submitted = this.write(accept).await?.run()?;
+                    this.federated.news(&remote.peer);
+                    Ok(submitted)
+                })
+                .await
             }
         }
     }
@@ -187,11 +192,15 @@ impl Runs {
                 Parts { reputation: 1.0, tools: 1.0, owner: config.capabilities.priority_weight, load: 0.0 },
             ),
         };
-        let written = self.write(accept).await?;
-        if matches!(&written, Written::Run(submitted) if !submitted.replayed) {
-            self.queue.offer(waiting).await?;
-        }
-        Ok(written)
+        let this = self.clone();
+        whole(async move {
+            let written = this.write(accept).await?;
+            if matches!(&written, Written::Run(submitted) if !submitted.replayed) {
+                this.queue.offer(waiting).await?;
+            }
+            Ok(written)
+        })
+        .await
     }
 
     fn accept(&self, caller: &Caller, new: &NewRun, agent_jid: String, conversation: Uuid) -> Accept {
@@ -343,7 +352,8 @@ impl Runs {
             self.federated.cancel(caller, &row, peer).await?;
         }
         let record = audit::record(&*self.clock, &*self.ids, caller, "run.canceled", Some(("run", run.uuid().to_string())));
-        let done = self.end_canceled(&row, Some(record)).await?;
+        let this = self.clone();
+        let done = whole(async move { this.end_canceled(&row, Some(record)).await }).await?;
         if done { self.get(caller, run).await } else { Err(ended()) }
     }
 

@@ -8,10 +8,13 @@ use aiox_core::{
 };
 use aiox_crypto::seal::{self, Key};
 use aiox_model::TenantId;
-use aiox_store::{AsDb, Store, agents, keys};
+use aiox_store::{AsDb, Store, accounts, agents, keys};
 use dashmap::DashMap;
 use secrecy::zeroize::Zeroizing;
 use uuid::Uuid;
+
+/// Values that a rotation reads at once.
+const ROTATED_AT_ONCE: u32 = 100;
 
 /// Opens and seals values of tenants. Data keys are kept in memory once opened; the master key never leaves this type.
 #[derive(Clone)]
@@ -62,26 +65,59 @@ impl Vault {
         key.open(&context(tenant, place), sealed).ok_or_else(corrupt)
     }
 
-    /// Makes a new data key for a tenant and seals its agents' prompts with it. Old values stay readable throughout: each names
-    /// its key. How many values were sealed anew.
+    /// Tenants that have a data key.
     ///
     /// # Errors
     /// Database errors.
-    pub async fn rotate(&self, tenant: TenantId, values: Vec<aiox_store::agents::AgentRow>) -> Result<usize> {
+    pub async fn tenants(&self) -> Result<Vec<TenantId>> {
+        Ok(keys::tenants(&mut self.store.read().await?).await?.into_iter().map(TenantId).collect())
+    }
+
+    /// Makes a new data key for a tenant and seals with it what is sealed: agents' prompts and accounts' verifiers. Readers go on
+    /// throughout, because each value names its key; a value that changes meanwhile is left to whoever changed it. How many values
+    /// were sealed anew.
+    ///
+    /// # Errors
+    /// Database errors; what was sealed anew by then stays so. A value that does not open is left as it is and logged.
+    pub async fn rotate(&self, tenant: TenantId) -> Result<usize> {
         let key = self.new_key(tenant).await?;
         let mut done = 0;
-        for agent in values {
-            let place = prompt_place(agent.id.uuid());
-            let clear = {
-                let mut db = self.store.read().await?;
-                self.open(&mut db, tenant, &place, &agent.prompt_sealed).await?
-            };
-            let sealed = key.seal(&context(tenant, &place), &clear)?;
-            let mut tx = self.store.begin().await?;
-            done += usize::from(agents::reseal(&mut tx, agent.id, &agent.prompt_sealed, &sealed).await?);
-            tx.commit().await?;
+        let mut after = Uuid::nil();
+        loop {
+            let page = agents::sealed(&mut self.store.read().await?, tenant, after, ROTATED_AT_ONCE).await?;
+            let Some((last, _)) = page.last() else { break };
+            after = *last;
+            for (id, old) in page {
+                let Some(new) = self.sealed_anew(&key, tenant, &prompt_place(id), &old).await? else { continue };
+                let mut tx = self.store.begin().await?;
+                done += usize::from(agents::reseal(&mut tx, id.into(), &old, &new).await?);
+                tx.commit().await?;
+            }
         }
-        Ok(done)
+        after = Uuid::nil();
+        loop {
+            let page = accounts::sealed(&mut self.store.read().await?, tenant, after, ROTATED_AT_ONCE).await?;
+            let Some((last, _)) = page.last() else { return Ok(done) };
+            after = *last;
+            for (id, old) in page {
+                let Some(new) = self.sealed_anew(&key, tenant, &scram_place(id), &old).await? else { continue };
+                let mut tx = self.store.begin().await?;
+                done += usize::from(accounts::reseal(&mut tx, id.into(), &old, &new).await?);
+                tx.commit().await?;
+            }
+        }
+    }
+
+    async fn sealed_anew(&self, key: &Key, tenant: TenantId, place: &str, old: &[u8]) -> Result<Option<Vec<u8>>> {
+        let opened = self.open(&mut self.store.read().await?, tenant, place, old).await;
+        match opened {
+            Ok(clear) => key.seal(&context(tenant, place), &clear).map(Some),
+            Err(Error::Corrupt { .. }) => {
+                tracing::error!(place, "a sealed value does not open; it stays as it is");
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     async fn current_key(&self, tenant: TenantId) -> Result<Key> {

@@ -155,6 +155,29 @@ pub async fn all_users(db: &mut impl AsDb) -> Result<Vec<UserRow>> {
     user_where!(db, "ORDER BY id")?.into_iter().map(UserRow::try_from).collect()
 }
 
+/// Accounts of a tenant in order of id after `after`; at most `limit`: (id, sealed verifier).
+///
+/// # Errors
+/// Database errors.
+pub async fn sealed(db: &mut impl AsDb, tenant: TenantId, after: Uuid, limit: u32) -> Result<Vec<(Uuid, Vec<u8>)>> {
+    rows!(
+        db,
+        (Uuid, Vec<u8>),
+        "SELECT id, scram_sealed FROM users WHERE tenant_id = $1 AND id > $2 ORDER BY id LIMIT $3",
+        tenant.uuid(),
+        after,
+        i64::from(limit)
+    )
+}
+
+/// Replaces the sealed verifier only, for key rotation.
+///
+/// # Errors
+/// Database errors.
+pub async fn reseal(tx: &mut Tx, id: UserId, old: &[u8], new: &[u8]) -> Result<bool> {
+    Ok(exec!(tx, "UPDATE users SET scram_sealed = $3 WHERE id = $1 AND scram_sealed = $2", id.uuid(), old, new)? == 1)
+}
+
 /// Sets password hash and verifier.
 ///
 /// # Errors

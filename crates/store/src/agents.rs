@@ -243,6 +243,22 @@ pub async fn reseal(tx: &mut Tx, id: AgentId, old: &[u8], new: &[u8]) -> Result<
     Ok(exec!(tx, "UPDATE agents SET prompt_sealed = $3 WHERE id = $1 AND prompt_sealed = $2", id.uuid(), old, new)? == 1)
 }
 
+/// Agents of a tenant with a sealed prompt, deleted or not, in order of id after `after`; at most `limit`: (id, sealed prompt).
+///
+/// # Errors
+/// Database errors.
+pub async fn sealed(db: &mut impl AsDb, tenant: TenantId, after: Uuid, limit: u32) -> Result<Vec<(Uuid, Vec<u8>)>> {
+    rows!(
+        db,
+        (Uuid, Vec<u8>),
+        "SELECT id, prompt_sealed FROM agents WHERE tenant_id = $1 AND id > $2 AND prompt_sealed <> $3 ORDER BY id LIMIT $4",
+        tenant.uuid(),
+        after,
+        [0u8; 0].as_slice(),
+        i64::from(limit)
+    )
+}
+
 /// Marks an agent as deleted; its names stay taken.
 ///
 /// # Errors

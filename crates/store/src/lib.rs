@@ -18,7 +18,6 @@ pub mod accounts;
 pub mod agents;
 pub mod audit;
 pub mod conversations;
-pub mod facts;
 pub mod federation;
 pub mod keys;
 pub mod outbox;

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{Connected, Heartbeat, Inner, Lease, Lost, Notice, Task, TaskOutcome, WorkerInfo};
-use crate::{agent_config::parse_config, vault::prompt_place};
+use crate::{agent_config::parse_config, vault::prompt_place, whole::whole};
 
 /// A connected worker. Dropped, its leases go back to the queue.
 pub struct WorkerSession {
@@ -220,7 +220,8 @@ impl WorkerSession {
                 _ => return Err(inner.refuse(&self.worker.info.worker_id, run, "result").await),
             },
         };
-        let done = inner.end(&row, outcome).await?;
+        let ended = inner.clone();
+        let done = whole(async move { ended.end(&row, outcome).await }).await?;
         inner.leases.remove_if(&run, |_, lease| lease.worker.id == self.worker.id);
         Ok(done)
     }

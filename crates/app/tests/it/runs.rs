@@ -291,3 +291,29 @@ both_dbs!(runs_and_conversations_are_their_principals_alone, |db| async move {
     assert!(world.runs.latest(&alice, 9).await.unwrap().is_empty());
     assert_eq!(world.runs.events(&bob, run, 0, 9).await.unwrap().1.len(), 1);
 });
+
+both_dbs!(a_caller_that_goes_away_leaves_no_run_behind, |db| async move {
+    let world = World::on(db.clone()).await;
+    let alice = world.user("alice").await;
+    let agent = world.agent(&alice, "helper").await;
+    // Dropped after each number of steps: before, at and right after the commit.
+    for steps in 0..60 {
+        let mut submit = Box::pin(world.runs.submit(&alice, world.message(&agent, &format!("{steps}"))));
+        for _ in 0..steps {
+            if futures::poll!(submit.as_mut()).is_ready() {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+    let worker = world.serve("w1", 4);
+    within(async {
+        while db.number("SELECT COUNT(*) FROM runs").await == 0
+            || db.number("SELECT COUNT(*) FROM runs WHERE status IN ('queued', 'running')").await > 0
+        {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    worker.abort();
+});

@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, path::Path};
 
 use aiox_store::Backend;
+use aiox_store::tenants;
 use aiox_testkit::{Database, both_dbs, on_postgres};
 
 fn names(backend: &str) -> BTreeSet<String> {
@@ -49,7 +50,7 @@ both_dbs!(a_database_opens_again_and_answers, |db| async move {
 both_dbs!(a_dropped_transaction_leaves_nothing, |db| async move {
     let store = db.open().await;
     let mut tx = store.begin().await.unwrap();
-    aiox_store::facts::put(&mut tx, "name", "value").await.unwrap();
+    tenants::ensure(&mut tx, uuid::Uuid::nil(), "gone", aiox_model::Ts::from_micros(1)).await.unwrap();
     drop(tx);
-    assert_eq!(aiox_store::facts::get(&mut store.read().await.unwrap(), "name").await.unwrap(), None);
+    assert_eq!(tenants::by_name(&mut store.read().await.unwrap(), "gone").await.unwrap(), None);
 });

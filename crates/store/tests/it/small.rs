@@ -1,10 +1,10 @@
-//! Tenants, keys, facts, audit, conversations, allowances, peers.
+//! Tenants, keys, audit, conversations, allowances, peers.
 
 use aiox_core::quota::Limits;
 use aiox_store::{
     Accepted, Exhausted, Journal,
     audit::{self, AuditRow, Filter},
-    conversations, facts, keys,
+    conversations, keys,
     keys::SealedKey,
     peers::{self, PeerRow},
     quotas::{self, Settle, Take},
@@ -14,18 +14,15 @@ use aiox_testkit::both_dbs;
 
 use crate::make::{NOW, accept, advance, at, audit_row, ending, id};
 
-both_dbs!(tenants_and_facts, |db| async move {
+both_dbs!(tenants_are_made_once, |db| async move {
     let store = db.open().await;
     let mut tx = store.begin().await.unwrap();
     let first = tenants::ensure(&mut tx, id(), "default", NOW).await.unwrap();
     assert_eq!(tenants::ensure(&mut tx, id(), "default", NOW).await.unwrap(), first);
-    facts::put(&mut tx, "node", "one").await.unwrap();
-    facts::put(&mut tx, "node", "two").await.unwrap();
     tx.commit().await.unwrap();
     let mut reader = store.read().await.unwrap();
     assert_eq!(tenants::by_name(&mut reader, "default").await.unwrap(), Some(first));
     assert_eq!(tenants::by_name(&mut reader, "nobody").await.unwrap(), None);
-    assert_eq!(facts::get(&mut reader, "node").await.unwrap().as_deref(), Some("two"));
 });
 
 both_dbs!(data_keys_rotate, |db| async move {
