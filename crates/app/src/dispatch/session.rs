@@ -66,8 +66,8 @@ impl WorkerSession {
         &self.worker.info
     }
 
-    /// Waits until a slot is free and a run is there that this worker can serve. Cancel-safe until the task is returned: a run that
-    /// has been taken from the queue is then leased to this session and goes back when the session ends.
+    /// Waits until a slot is free and a run is there that this worker can serve. Cancel-safe: a run that has been taken or leased
+    /// when this is dropped goes back to the queue.
     ///
     /// # Errors
     /// [`Error::Unavailable`] when the session is closed; database errors.
@@ -78,7 +78,7 @@ impl WorkerSession {
                 () = self.worker.closed.cancelled() => return Err(closed()),
                 waiting = self.inner.queue.take(&self.worker.offers) => waiting?,
             };
-            let mut taken = Taken { inner: &self.inner, run: Some(waiting.run) };
+            let mut taken = Taken { inner: &self.inner, run: Some(waiting.run), lease: None };
             let prepared = self.prepare(waiting.run, slot, &mut taken).await;
             taken.run = None;
             match prepared {
@@ -158,9 +158,9 @@ impl WorkerSession {
         };
         let deadline = Instant::now() + Duration::from_millis(row.timeout_ms);
         let held = Lease { worker: self.worker.clone(), id: lease, row: Arc::new(row), deadline, _slot: slot };
-        // Leased before anything is awaited: if this call is dropped now, the session's end gives the run back.
+        // Leased before anything is awaited: whoever has the lease from here on gives the run back.
         inner.leases.insert(task.run, held);
-        taken.run = None;
+        taken.lease = Some(lease);
         let payload = json!({ "status": "running", "worker_id": self.worker.info.worker_id, "attempt": task.attempt });
         let worker = self.worker.info.worker_id.clone();
         let running = inner.advance(task.run, "run.started", payload, |advance| {
@@ -268,16 +268,22 @@ impl Drop for WorkerSession {
     }
 }
 
-/// A run that has been taken from the queue: dropped before it is leased, it goes back.
+/// A run on its way from the queue to the worker: dropped before it arrives, it goes back.
 struct Taken<'a> {
     inner: &'a Inner,
     run: Option<RunId>,
+    /// The lease that it has got meanwhile.
+    lease: Option<Uuid>,
 }
 impl Drop for Taken<'_> {
     fn drop(&mut self) {
-        if let Some(run) = self.run {
-            let _ = self.inner.lost.send(Lost::Taken(run));
-        }
+        let Some(run) = self.run else { return };
+        let leased = self.lease.and_then(|id| self.inner.leases.remove_if(&run.uuid(), |_, lease| lease.id == id));
+        let _ = self.inner.lost.send(match leased {
+            Some((_, lease)) => Lost::Lease(lease),
+            None if self.lease.is_some() => return,
+            None => Lost::Taken(run),
+        });
     }
 }
 
