@@ -3,6 +3,8 @@
 use std::time::{Duration, Instant};
 
 use aiox_client::{Chat, Client};
+use aiox_core::ports::Clock as _;
+use aiox_crypto::system::SystemClock;
 use aiox_model::{
     agent::{AgentCreate, Visibility},
     run::{ChatReply, HistoryMessage},
@@ -121,7 +123,8 @@ async fn history(client: &Client, there: &Site, reply: &ChatReply) -> Result<()>
 }
 
 async fn by_xmpp(mesh: &Mesh, here: &Site, there: &Site, made: &Credentials, rest: &Client, provider: &str) -> Result<()> {
-    let question = format!("Hello from {} by XMPP", here.name);
+    // Unlike any earlier start's, so that the history is searched for this one.
+    let question = format!("Hello from {} by XMPP, {}", here.name, SystemClock.now());
     let roots = aiox_certs::load_chain("mesh authority", &mesh.ca())?;
     let deadline = Instant::now() + PATIENCE;
     let mut client = loop {
