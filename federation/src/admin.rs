@@ -57,7 +57,7 @@ impl IntoResponse for Refused {
             Error::Unauthenticated(_) => StatusCode::UNAUTHORIZED,
             Error::Forbidden { .. } => StatusCode::FORBIDDEN,
             Error::Conflict { .. } => StatusCode::CONFLICT,
-            Error::Limited { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Error::Limited { .. } | Error::Spent(_) => StatusCode::TOO_MANY_REQUESTS,
             Error::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };

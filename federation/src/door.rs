@@ -123,6 +123,7 @@ fn failed(error: &Error) -> Response {
     match error {
         Error::NotFound(_) | Error::Forbidden { .. } | Error::Unauthenticated(_) => not_found(),
         Error::Limited { code, retry_after, .. } => wait(StatusCode::TOO_MANY_REQUESTS, code, retry_after.as_secs()),
+        Error::Spent(_) => problem(StatusCode::TOO_MANY_REQUESTS, error.code()),
         Error::Unavailable { code, .. } => wait(StatusCode::SERVICE_UNAVAILABLE, code, 1),
         Error::Invalid { .. } => problem(StatusCode::BAD_REQUEST, error.code()),
         Error::TooLarge { .. } => problem(StatusCode::PAYLOAD_TOO_LARGE, error.code()),

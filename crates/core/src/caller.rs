@@ -9,8 +9,10 @@ use crate::quota::Limits;
 /// The way in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Door {
-    /// REST, SSE, WebSocket.
+    /// REST, SSE, WebSocket: `/api/v1`.
     Rest,
+    /// `/v1` and the OpenAI-compatible endpoints. The node's default limits of tenants hold here alone.
+    V1,
     /// An XMPP stanza.
     Xmpp,
     /// A peer hub's envelope.
@@ -24,6 +26,7 @@ impl Door {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Rest => "rest",
+            Self::V1 => "v1",
             Self::Xmpp => "xmpp",
             Self::Federation => "federation",
             Self::Hub => "hub",
@@ -74,14 +77,34 @@ impl Role {
     /// What the role may do at most.
     #[must_use]
     pub fn scopes(self) -> Vec<Scope> {
-        use Scope::{AccountsAdmin, AgentsRead, AgentsWrite, RunsCancel, RunsCreate, RunsRead, TenantRead};
+        use Scope::{AccountsAdmin, AgentsRead, AgentsWrite, ModelsList, RunsCancel, RunsRead, TenantRead, TenantsAdmin};
+        let more = |more: &[Scope]| [&Scope::USE[..], &[AgentsWrite], more].concat();
         match self {
-            Self::Viewer => vec![AgentsRead, RunsRead],
-            Self::User | Self::Service => vec![AgentsRead, AgentsWrite, RunsCreate, RunsRead, RunsCancel],
-            Self::Operator => vec![AgentsRead, RunsRead, RunsCancel, TenantRead],
-            Self::Manager => vec![AgentsRead, AgentsWrite, RunsCreate, RunsRead, RunsCancel, TenantRead],
-            Self::TenantAdmin => vec![AgentsRead, AgentsWrite, RunsCreate, RunsRead, RunsCancel, TenantRead, AccountsAdmin],
+            Self::Viewer => vec![AgentsRead, RunsRead, ModelsList],
+            Self::User | Self::Service => more(&[]),
+            Self::Operator => vec![AgentsRead, RunsRead, RunsCancel, ModelsList, TenantRead],
+            Self::Manager => more(&[TenantRead]),
+            Self::TenantAdmin => more(&[TenantRead, AccountsAdmin, TenantsAdmin]),
             Self::PlatformAdmin => Scope::ALL.to_vec(),
+        }
+    }
+    /// What `/v1` calls it: there are four standings.
+    #[must_use]
+    pub const fn standing(self) -> &'static str {
+        match self {
+            Self::PlatformAdmin => "platform_admin",
+            Self::TenantAdmin => "tenant_admin",
+            Self::Service => "tenant_service",
+            Self::Viewer | Self::User | Self::Operator | Self::Manager => "tenant_user",
+        }
+    }
+    /// The role of a standing of `/v1`, or of a role's own name.
+    #[must_use]
+    pub fn of_standing(text: &str) -> Option<Self> {
+        match text {
+            "tenant_user" => Some(Self::User),
+            "tenant_service" => Some(Self::Service),
+            other => Self::parse(other),
         }
     }
 }
@@ -99,24 +122,58 @@ pub enum Scope {
     RunsRead,
     /// Cancel runs.
     RunsCancel,
+    /// Send runs to a peer hub by its name.
+    RunsForward,
+    /// Bring in events of another hub.
+    EventsIngest,
+    /// Call a model.
+    ModelsInvoke,
+    /// See which models there are.
+    ModelsList,
+    /// Ask what the content policy says of a text.
+    PolicyCheck,
+    /// Call tools.
+    ToolsInvoke,
     /// Read what belongs to the whole tenant: workers, audit, queue.
     TenantRead,
     /// Manage users, invitations and roles of the tenant.
     AccountsAdmin,
     /// Manage peer hubs.
     PeersAdmin,
+    /// Manage tenants: the own one, or with the role of a platform admin every one. Only a credential gives it, never a header.
+    TenantsAdmin,
 }
 impl Scope {
     /// Every scope.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 15] = [
         Self::AgentsRead,
         Self::AgentsWrite,
         Self::RunsCreate,
         Self::RunsRead,
         Self::RunsCancel,
+        Self::RunsForward,
+        Self::EventsIngest,
+        Self::ModelsInvoke,
+        Self::ModelsList,
+        Self::PolicyCheck,
+        Self::ToolsInvoke,
         Self::TenantRead,
         Self::AccountsAdmin,
         Self::PeersAdmin,
+        Self::TenantsAdmin,
+    ];
+    /// The scopes of `/v1` except `tenants:admin`: what its tenant users have, and the most that an identity without a credential has.
+    pub const USE: [Self; 10] = [
+        Self::RunsCreate,
+        Self::RunsRead,
+        Self::RunsCancel,
+        Self::RunsForward,
+        Self::EventsIngest,
+        Self::AgentsRead,
+        Self::ModelsInvoke,
+        Self::ModelsList,
+        Self::PolicyCheck,
+        Self::ToolsInvoke,
     ];
     /// The text on the wire and in the store.
     #[must_use]
@@ -127,15 +184,32 @@ impl Scope {
             Self::RunsCreate => "runs:create",
             Self::RunsRead => "runs:read",
             Self::RunsCancel => "runs:cancel",
+            Self::RunsForward => "runs:forward",
+            Self::EventsIngest => "events:ingest",
+            Self::ModelsInvoke => "models:invoke",
+            Self::ModelsList => "models:list",
+            Self::PolicyCheck => "policy:check",
+            Self::ToolsInvoke => "tools:invoke",
             Self::TenantRead => "tenant:read",
             Self::AccountsAdmin => "accounts:admin",
             Self::PeersAdmin => "peers:admin",
+            Self::TenantsAdmin => "tenants:admin",
         }
     }
     /// The scope of a text.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|scope| scope.as_str() == text)
+    }
+    /// The scopes that a text names: one, or several by an alias of `/v1`. Empty: it names none.
+    #[must_use]
+    pub fn named(text: &str) -> Vec<Self> {
+        match text {
+            "runs:write" => vec![Self::RunsCreate, Self::RunsCancel, Self::RunsForward],
+            "events:read" => vec![Self::RunsRead],
+            "events:write" => vec![Self::EventsIngest],
+            other => Self::parse(other).into_iter().collect(),
+        }
     }
 }
 
@@ -214,5 +288,47 @@ impl Caller {
         } else {
             Err(crate::Error::forbidden("forbidden", format!("this needs the scope {}", scope.as_str())))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_scope_and_role_has_one_name_that_reads_back() {
+        for scope in Scope::ALL {
+            assert_eq!(Scope::parse(scope.as_str()), Some(scope));
+            assert_eq!(Scope::named(scope.as_str()), [scope]);
+        }
+        for role in Role::ALL {
+            assert_eq!(Role::parse(role.as_str()), Some(role));
+            assert_eq!(Role::of_standing(role.as_str()), Some(role));
+            assert_eq!(Role::of_standing(role.standing()).map(Role::standing), Some(role.standing()));
+        }
+    }
+
+    #[test]
+    fn aliases_name_what_they_stand_for_and_nothing_else_names_anything() {
+        assert_eq!(Scope::named("runs:write"), [Scope::RunsCreate, Scope::RunsCancel, Scope::RunsForward]);
+        assert_eq!(Scope::named("events:read"), [Scope::RunsRead]);
+        assert_eq!(Scope::named("events:write"), [Scope::EventsIngest]);
+        for bad in ["", "runs", "runs:*", "Runs:create", "tenants:admin "] {
+            assert!(Scope::named(bad).is_empty(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn only_administrators_administer_and_nobody_has_more_than_the_platform_admin() {
+        for role in Role::ALL {
+            let scopes = role.scopes();
+            let admin = matches!(role, Role::TenantAdmin | Role::PlatformAdmin);
+            assert_eq!(scopes.contains(&Scope::TenantsAdmin), admin, "{role:?}");
+            assert_eq!(scopes.contains(&Scope::PeersAdmin), role == Role::PlatformAdmin, "{role:?}");
+            let distinct: std::collections::BTreeSet<_> = scopes.iter().collect();
+            assert_eq!(distinct.len(), scopes.len(), "{role:?} has a scope twice");
+        }
+        assert!(!Scope::USE.contains(&Scope::TenantsAdmin));
+        assert_eq!(Role::User.scopes(), Role::Service.scopes());
     }
 }

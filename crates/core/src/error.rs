@@ -57,6 +57,9 @@ pub enum Error {
         /// When to try again.
         retry_after: Duration,
     },
+    /// The budget of the caller's tenant is used up; the same request succeeds only in another window, or with a larger budget.
+    #[error("the budget of this tenant for the {} is used up", .0.window.as_str())]
+    Spent(Box<crate::tenant::Spent>),
     /// Something that is needed is down.
     #[error("{message}")]
     Unavailable {
@@ -110,6 +113,7 @@ impl Error {
             Self::Invalid { .. } => "invalid_request",
             Self::TooLarge { .. } => "too_large",
             Self::Unauthenticated(_) => "unauthorized",
+            Self::Spent(_) => "quota_exceeded",
             Self::Conflict { code, .. } | Self::Forbidden { code, .. } | Self::Limited { code, .. } | Self::Unavailable { code, .. } => {
                 code
             }

@@ -9,9 +9,12 @@ pub mod access;
 pub mod agent;
 pub mod caller;
 mod error;
+pub mod gateway;
+pub mod policy;
 pub mod ports;
 pub mod quota;
 pub mod run;
+pub mod tenant;
 
 pub use caller::{Caller, Door, Principal, Role, Scope};
 pub use error::{Error, Result};

@@ -112,6 +112,7 @@ fn shown(error: &Error) -> Shown {
         Error::Unauthenticated(_) => (StatusCode::UNAUTHORIZED, None),
         Error::Forbidden { .. } => (StatusCode::FORBIDDEN, None),
         Error::Limited { retry_after, .. } => (StatusCode::TOO_MANY_REQUESTS, Some(*retry_after)),
+        Error::Spent(_) => (StatusCode::TOO_MANY_REQUESTS, None),
         Error::Unavailable { .. } => (StatusCode::SERVICE_UNAVAILABLE, Some(Duration::from_secs(5))),
         Error::Corrupt { .. } | Error::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, None),
         // `Error` is not exhaustive: what is not known here is nothing that a client may see.
