@@ -2,12 +2,16 @@
 --
 -- The hub is the only source of accounts: it derives the SCRAM-SHA-256 keys when it sees a password
 -- and pushes them here, so that no password is stored on this side. A user can sign in with
--- SCRAM-SHA-256 or with PLAIN (inside TLS); nobody can sign in, register or change a password in
--- any other way. The protocol is described in README.md beside this file.
+-- SCRAM-SHA-256 or with PLAIN (inside TLS); with PLAIN an access token of the hub is good instead of
+-- the password, which the hub is asked for. Nobody can sign in, register or change a password in any
+-- other way. The protocols are described in README.md beside this file and in the directory above.
 
 local array = require "util.array";
+local async = require "util.async";
 local encodings = require "util.encodings".stringprep;
 local hex = require "util.hex";
+local http = require "util.http";
+local http_client = require "net.http";
 local json = require "util.json";
 local new_sasl = require "util.sasl".new;
 local secure_equals = require "util.hashes".equals;
@@ -24,6 +28,9 @@ if not admin_token or #admin_token < 32 then
 	error("aiox_admin_token must have at least 32 characters");
 end
 local expected_authorization = "Bearer "..admin_token;
+
+-- Where the hub says whether an access token is good. Without it only passwords are.
+local sign_in_url = module:get_option_string("aiox_sign_in_url");
 
 local maximum_body = 4096; -- bytes; an account document has about 300
 local minimum_iterations = 4096; -- RFC 7677, section 4
@@ -57,6 +64,36 @@ function provider.test_password(username, password)
 	return nil, "not authorized";
 end
 
+-- An access token is a JWT (RFC 7519): three parts in base64url, the first of which begins a JSON object.
+local function looks_like_token(secret)
+	return secret:find("^eyJ[%w_-]+%.[%w_-]+%.[%w_-]+$") ~= nil;
+end
+
+-- Asks the hub, while this session alone waits.
+local function is_good_token(username, secret, address)
+	if not sign_in_url or not looks_like_token(secret) then
+		return false;
+	end
+	local wait, done = async.waiter();
+	local status;
+	http_client.request(sign_in_url, {
+		method = "POST";
+		headers = {
+			["Authorization"] = expected_authorization;
+			["Content-Type"] = "application/x-www-form-urlencoded";
+		};
+		body = http.formencode({ user = username, secret = secret, address = address });
+	}, function (_, code)
+		status = code;
+		done();
+	end);
+	wait();
+	if status ~= 204 and status ~= 401 then
+		module:log("warn", "the hub did not say whether a token of %s is good: %s", username, tostring(status));
+	end
+	return status == 204;
+end
+
 local function only_the_hub()
 	return nil, "accounts are kept by the hub";
 end
@@ -67,7 +104,7 @@ function provider.delete_user(username)
 	return accounts:set(username, nil);
 end
 
-function provider.get_sasl_handler()
+function provider.get_sasl_handler(session)
 	return new_sasl(host, {
 		-- The second value is the account's state: nil unknown, false disabled, true usable.
 		plain_test = function (_, username, password)
@@ -79,7 +116,7 @@ function provider.get_sasl_handler()
 			if is_blocked(account) then
 				return nil, nil;
 			end
-			return provider.test_password(username, password), true;
+			return is_good_token(username, password, session and session.ip) or provider.test_password(username, password), true;
 		end;
 		scram_sha_256 = function (_, username)
 			local account = accounts:get(username);

@@ -30,7 +30,7 @@ s2s_direct_tls_ports = { }
 legacy_ssl_ports = { }
 
 modules_enabled = {
-	"adhoc", "admin_shell", "admin_socket", "aiox_archive_wal", "blocklist", "bookmarks", "carbons", "csi_simple",
+	"adhoc", "admin_shell", "admin_socket", "aiox_archive_wal", "aiox_s2s_peers", "blocklist", "bookmarks", "carbons", "csi_simple",
 	"disco", "http", "mam", "pep", "ping", "private", "roster", "saslauth", "smacks", "time", "tls", "uptime",
 	"vcard4", "vcard_legacy", "version",
 }
@@ -38,6 +38,8 @@ modules_enabled = {
 -- Accounts come from the hub and from nowhere else.
 authentication = "aiox"
 aiox_admin_token = {{admin_token}}
+-- Where the hub says whether an access token is good as a password; without it no token is.
+{{sign_in}}
 password_hash = "SHA-256"
 allow_registration = false
 
@@ -48,6 +50,8 @@ c2s_require_encryption = true
 s2s_require_encryption = true
 s2s_secure_auth = true
 modules_disabled = { "dialback", "register", "register_ibr" }
+-- The domains that this server talks to; without a list, every one with a valid certificate.
+{{s2s_peers}}
 ssl = {
 	key = {{key_file}};
 	certificate = {{certificate_file}};
@@ -77,3 +81,4 @@ Component {{agents_domain}}
 	-- A hub that comes back takes its link over from the connection that it lost.
 	component_conflict_resolve = "kick_old"
 	name = "AIOX agents"
+	modules_enabled = { "aiox_s2s_peers" }

@@ -13,6 +13,7 @@ mod say;
 mod secrets;
 mod serve;
 mod settings;
+mod sign_in;
 mod supervise;
 mod worker;
 

@@ -4,13 +4,21 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use aiox_config::Settings;
 use aiox_grpc::{ApiKeys, CertificateOrKey, Certificates, WorkerAuth};
-use aiox_xmpp::{UseCases, XmppDoor, XmppOptions};
+use aiox_xmpp::{Brakes, UseCases, XmppDoor, XmppOptions};
 use anyhow::{Context as _, Result};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::{net::TcpListener, sync::watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::{doors, health::Health, hub::Hub, listen, operator::accounts::XmppAccounts, supervise::Supervisor};
+use crate::{
+    doors,
+    health::Health,
+    hub::Hub,
+    listen,
+    operator::{accounts::XmppAccounts, ejabberd_sessions::EjabberdSessions},
+    sign_in,
+    supervise::Supervisor,
+};
 
 /// From the signal to the end.
 const SHUTDOWN: Duration = Duration::from_secs(9);
@@ -30,9 +38,26 @@ pub async fn run(settings: Settings, metrics: PrometheusHandle, stop: Cancellati
         Some(_) => Some(bind("federation", &hub.settings.federation.host, hub.settings.federation.port).await?),
         None => None,
     };
+    let questions = match &hub.settings.xmpp.sign_in_address {
+        Some(address) if hub.settings.xmpp.enabled => {
+            let address: SocketAddr = address.parse().context("xmpp.sign_in_address must be address:port")?;
+            Some(bind("xmpp.sign_in_address", &address.ip().to_string(), address.port()).await?)
+        }
+        _ => None,
+    };
     hub.start_work(&tasks, &stop).await?;
 
     let xmpp = start_xmpp(&hub, &tasks)?;
+    if let Some(listener) = questions {
+        let token = hub.settings.xmpp.accounts_token()?.context("xmpp.accounts_token is required with xmpp.sign_in_address")?;
+        let router = sign_in::router(hub.accounts.clone(), hub.limiter.clone(), token.to_secrecy());
+        let until = stop.clone();
+        tasks.once(async move {
+            if let Err(error) = listen::serve(listener, None, router, until).await {
+                tracing::error!(error = format!("{error:#}"), "the listener for the XMPP server's questions ended");
+            }
+        });
+    }
     start_workers_door(&hub, grpc, &tasks)?;
     if let (Some(federation), Some(listener)) = (hub.federation.clone(), peers) {
         let (served, sent) = (federation.clone(), federation);
@@ -110,7 +135,14 @@ fn start_xmpp(hub: &Hub, tasks: &Supervisor) -> Result<Option<watch::Receiver<ai
     }
     let secret = own.secret()?.context("xmpp.secret is required when xmpp.enabled is true")?;
     let address = format!("{}:{}", own.component_host, own.component_port);
-    let options = XmppOptions::new(hub.names.domain(), &address, secret.to_secrecy());
+    let mut options = XmppOptions::new(hub.names.domain(), &address, secret.to_secrecy());
+    options.brakes = Brakes {
+        burst: own.brakes.burst,
+        per_second: own.brakes.per_second,
+        bot_burst: own.brakes.program_burst,
+        bot_per_minute: own.brakes.program_per_minute,
+        instant_turns: own.brakes.instant_turns,
+    };
     let cases = UseCases {
         accounts: hub.accounts.clone(),
         agents: hub.agents.clone(),
@@ -132,6 +164,20 @@ fn start_xmpp(hub: &Hub, tasks: &Supervisor) -> Result<Option<watch::Receiver<ai
                 tokio::select! {
                     () = stop.cancelled() => {}
                     () = server.follow(&accounts) => {}
+                }
+                Ok(())
+            }
+        });
+    }
+    if let Some(socket) = &own.ejabberd_socket {
+        let sessions = EjabberdSessions::new(socket, hub.names.domain())?;
+        let accounts = hub.accounts.clone();
+        tasks.run("ejabberd sessions", move |stop| {
+            let (sessions, accounts) = (sessions.clone(), accounts.clone());
+            async move {
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    () = sessions.follow(&accounts) => {}
                 }
                 Ok(())
             }

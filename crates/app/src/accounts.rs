@@ -23,7 +23,7 @@ use aiox_store::{
     accounts::{self, ApiKeyRow, Refreshed, UserRow},
     audit::AuditRow,
 };
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use tokio::sync::{Notify, Semaphore};
 
@@ -230,17 +230,7 @@ impl Accounts {
             body.email.or(body.username).ok_or_else(|| Error::invalid("email", "email or username is required"))?.trim().to_lowercase();
         let secret = SecretString::from(body.password);
         let user = accounts::user_by_login(&mut self.store.read().await?, &login).await?;
-        let stored = user.as_ref().map(|user| user.password_hash.clone());
-        let offered = secret.clone();
-        let verified = self
-            .blocking(move || match stored {
-                Some(hash) => password::verify(&offered, &hash),
-                None => {
-                    password::verify_nobody(&offered);
-                    Verified::No
-                }
-            })
-            .await?;
+        let verified = self.verified(user.as_ref(), secret.clone()).await?;
         let now = self.clock.now();
         let (Some(user), true) = (user, verified != Verified::No) else {
             self.note_denied(&login, origin).await;
@@ -344,6 +334,46 @@ impl Accounts {
             return self.caller(&user, None, trace, Door::Xmpp, None).map(Some);
         }
         Ok(Some(remote_caller(jid.clone(), self.options.remote_limits, trace, Door::Xmpp)))
+    }
+
+    /// Whether an account of this name exists, disabled or not: what is sent to it is kept for it.
+    ///
+    /// # Errors
+    /// Database errors.
+    pub async fn exists(&self, username: &str) -> Result<bool> {
+        Ok(accounts::user_by_name(&mut self.store.read().await?, username).await?.is_some())
+    }
+
+    /// Lets the account of this name into the XMPP server, by its password or by one of its access tokens, and records it. An API key
+    /// opens REST alone: it may hold fewer scopes than its account, and an XMPP session acts with all of them.
+    ///
+    /// # Errors
+    /// [`Error::Unauthenticated`] for a wrong, spent, foreign or revoked credential and for an unknown or disabled account alike;
+    /// database errors.
+    pub async fn sign_in_to_xmpp(&self, username: &str, secret: SecretString, origin: Origin) -> Result<()> {
+        let mut caller = None;
+        if !secret.expose_secret().starts_with(KEY_PREFIX) {
+            caller = match self.authenticate(secret.expose_secret(), origin, Door::Xmpp).await {
+                Ok(caller) => Some(caller).filter(|caller| caller.principal.jid().local() == username),
+                Err(Error::Unauthenticated(_)) => None,
+                Err(error) => return Err(error),
+            };
+        }
+        if caller.is_none() {
+            let user = accounts::user_by_name(&mut self.store.read().await?, username).await?;
+            let verified = self.verified(user.as_ref(), secret).await?;
+            let user = user.filter(|user| user.active && verified != Verified::No);
+            caller = user.map(|user| self.caller(&user, None, origin.trace, Door::Xmpp, origin.address)).transpose()?;
+        }
+        let Some(caller) = caller else {
+            self.note_denied(username, origin).await;
+            return Err(REFUSED);
+        };
+        let mut record = audit::record(&*self.clock, &*self.ids, &caller, "auth.login", None);
+        record.detail = Some("xmpp".into());
+        let mut tx = self.store.begin().await?;
+        aiox_store::audit::insert(&mut tx, &record).await?;
+        tx.commit().await
     }
 
     /// Allowance of a remote principal.
@@ -515,6 +545,19 @@ impl Accounts {
         let mut salt = [0u8; 16];
         salt.copy_from_slice(&self.ids.secret()[..16]);
         self.blocking(move || Ok((password::hash(&secret)?, scram::verifier(&secret, salt)))).await?
+    }
+
+    /// Takes the same time whether or not there is such an account.
+    async fn verified(&self, user: Option<&UserRow>, secret: SecretString) -> Result<Verified> {
+        let stored = user.map(|user| user.password_hash.clone());
+        self.blocking(move || match stored {
+            Some(hash) => password::verify(&secret, &hash),
+            None => {
+                password::verify_nobody(&secret);
+                Verified::No
+            }
+        })
+        .await
     }
 
     async fn blocking<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {

@@ -18,7 +18,9 @@ use aiox_store::{
     audit::{self as audit_store, AuditRow, Filter},
 };
 
-use crate::{AgentRef, Directory, Target, Vault, agent_config::parse_config, audit, remote::remote_caller, vault::prompt_place};
+use crate::{
+    AgentRef, Directory, Target, Vault, agent_config::parse_config, audit, narrowed::Narrowed, remote::remote_caller, vault::prompt_place,
+};
 
 /// Agents of a hub. Cheap to clone.
 #[derive(Clone)]
@@ -29,6 +31,7 @@ pub struct Agents {
     clock: Arc<dyn Clock>,
     ids: Arc<dyn Ids>,
     default_provider: String,
+    narrowed: Arc<Narrowed>,
 }
 
 /// Agents that one listing of others' agents shows at most.
@@ -45,7 +48,7 @@ impl Agents {
         ids: Arc<dyn Ids>,
         default_provider: String,
     ) -> Self {
-        Self { store, vault, directory, clock, ids, default_provider }
+        Self { store, vault, directory, clock, ids, default_provider, narrowed: Arc::default() }
     }
 
     /// Creates an agent of the caller.
@@ -159,6 +162,7 @@ impl Agents {
         audit_store::insert(&mut tx, &self.record(caller, "agent.updated", id)).await?;
         let prompt = self.prompt(&mut tx, &row).await?;
         tx.commit().await?;
+        self.narrowed.add(id);
         Ok(self.view(row, prompt))
     }
 
@@ -174,7 +178,9 @@ impl Agents {
             return Err(Error::NotFound("agent"));
         }
         audit_store::insert(&mut tx, &self.record(caller, "agent.deleted", id)).await?;
-        tx.commit().await
+        tx.commit().await?;
+        self.narrowed.add(id);
+        Ok(())
     }
 
     /// Brings a deleted own agent back.
@@ -305,6 +311,44 @@ impl Agents {
             return Err(Error::NotFound("grant"));
         }
         audit_store::insert(&mut tx, &self.record(caller, "grant.revoked", id)).await?;
+        tx.commit().await?;
+        self.narrowed.add(id);
+        Ok(())
+    }
+
+    /// Waits for agents that fewer people may use than before, perhaps: changed, deleted, or with a grant taken back. One reader.
+    pub async fn narrowed(&self) -> Vec<AgentId> {
+        self.narrowed.next().await
+    }
+
+    /// Every address of a local agent, whoever asks and even if it is deleted: for taking leave of those who knew it.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], database errors.
+    pub async fn addresses(&self, id: AgentId) -> Result<Vec<BareJid>> {
+        let row = agents::by_id(&mut self.store.read().await?, id).await?.ok_or(Error::NotFound("agent"))?;
+        let card = self.card_of(&row);
+        let handle = card.handle.map(|handle| format!("{handle}@{}", self.directory.names().agents_domain()));
+        Ok([Some(card.jid), handle].into_iter().flatten().filter_map(|address| address.parse().ok()).collect())
+    }
+
+    /// The living local agent of a name, whoever asks: for recording who was denied it.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], database errors.
+    pub async fn id_of(&self, agent: &AgentRef) -> Result<AgentId> {
+        Ok(self.directory.local(agent).await?.id)
+    }
+
+    /// Records for its owner that an address, which its own XMPP server vouches for, was denied an agent.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], database errors.
+    pub async fn record_denied(&self, stranger: &BareJid, id: AgentId) -> Result<()> {
+        let row = self.directory.local(&AgentRef::Id(id)).await?;
+        let record = audit::denied(&*self.clock, &*self.ids, (row.tenant, row.owner), stranger, id);
+        let mut tx = self.store.begin().await?;
+        audit_store::insert(&mut tx, &record).await?;
         tx.commit().await
     }
 

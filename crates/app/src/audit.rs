@@ -4,6 +4,7 @@ use aiox_core::{
     Caller,
     ports::{Clock, Ids},
 };
+use aiox_model::{AgentId, BareJid, TenantId, UserId};
 use aiox_store::audit::AuditRow;
 use uuid::Uuid;
 
@@ -46,6 +47,26 @@ pub(crate) fn of_peer(clock: &dyn Clock, ids: &dyn Ids, tenant: Uuid, peer: &str
         resource_type: Some("peer".into()),
         resource_id: Some(peer.into()),
         detail: (!reason.is_empty()).then(|| reason.into()),
+        address: None,
+        trace: ids.uuid().to_string(),
+        at: clock.now(),
+    }
+}
+
+/// A record of somebody who was denied an agent at the XMPP door, for the agent's owner.
+pub(crate) fn denied(clock: &dyn Clock, ids: &dyn Ids, agent_of: (TenantId, UserId), stranger: &BareJid, agent: AgentId) -> AuditRow {
+    let (tenant, owner) = agent_of;
+    AuditRow {
+        id: ids.uuid(),
+        tenant: tenant.uuid(),
+        owner: Some(owner.uuid()),
+        actor: format!("jid:{stranger}"),
+        action: "auth.denied".into(),
+        outcome: "denied".into(),
+        severity: "warn".into(),
+        resource_type: Some("agent".into()),
+        resource_id: Some(agent.uuid().to_string()),
+        detail: Some("xmpp".into()),
         address: None,
         trace: ids.uuid().to_string(),
         at: clock.now(),

@@ -40,7 +40,7 @@ impl Contacts {
         tx.commit().await
     }
 
-    /// Subscribers of living agents, in order, after `after`; at most `limit`.
+    /// Subscribers of agents, deleted ones too, in order, after `after`; at most `limit`.
     ///
     /// # Errors
     /// Database errors.

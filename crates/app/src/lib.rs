@@ -22,6 +22,7 @@ mod directory;
 pub mod dispatch;
 pub mod federated;
 mod names;
+mod narrowed;
 pub mod peers;
 mod remote;
 mod replies;

@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 pub use error::ConfigError;
 pub use secret::Secret;
 pub use sections::{
-    Auth, Database, Engine, Federation, Governance, Grpc, Http, Hub, Llm, Log, LogFormat, Mode, Provider, SignUp, Worker, Xmpp,
+    Auth, Database, Engine, Federation, Governance, Grpc, Http, Hub, Llm, Log, LogFormat, Mode, Provider, SignUp, Worker, Xmpp, XmppBrakes,
 };
 
 /// Everything.
@@ -113,6 +113,7 @@ impl Settings {
         self.hub.check(problems);
         self.database.check(problems);
         self.auth.check(problems);
+        self.xmpp.check(problems);
         self.grpc.check(problems, self.hub.mode);
         self.federation.check(problems);
         self.governance.check(problems);
@@ -224,6 +225,31 @@ mod tests {
         .unwrap_err();
         for name in ["hub.domain", "governance.task_timeout_ms", "database"] {
             assert!(error.to_string().contains(name), "{name}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_interfaces_of_the_xmpp_server_stay_on_loopback_and_need_a_token() {
+        let token = ("AIOX__XMPP__ACCOUNTS_TOKEN", "0123456789abcdef0123456789abcdef");
+        for name in ["ACCOUNTS_ADDRESS", "SIGN_IN_ADDRESS"] {
+            let key = format!("AIOX__XMPP__{name}");
+            let shown = format!("xmpp.{}", name.to_lowercase());
+            assert!(with(&[(&key, "127.0.0.1:5280"), token]).is_ok() && with(&[(&key, "[::1]:5280"), token]).is_ok());
+            for variables in [&[(key.as_str(), "10.0.0.1:5280"), token][..], &[(&key, "localhost"), token], &[(&key, "127.0.0.1:5280")]] {
+                let error = with(variables).unwrap_err().to_string();
+                assert!(error.contains(&shown), "{variables:?}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn brakes_are_read_and_cannot_stand_still() {
+        let settings = with(&[("AIOX__XMPP__BRAKES__BURST", "5"), ("AIOX__XMPP__BRAKES__PER_SECOND", "0.5")]).unwrap();
+        let brakes = settings.xmpp.brakes;
+        assert_eq!((brakes.burst, brakes.per_second, brakes.program_burst), (5, 0.5, 10));
+        for (name, value) in [("BURST", "0"), ("PER_SECOND", "0.0"), ("PROGRAM_PER_MINUTE", "-1.0"), ("INSTANT_TURNS", "0")] {
+            let error = with(&[(&format!("AIOX__XMPP__BRAKES__{name}"), value)]).unwrap_err().to_string();
+            assert!(error.contains(&format!("xmpp.brakes.{}", name.to_lowercase())), "{error}");
         }
     }
 

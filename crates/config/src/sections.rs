@@ -295,6 +295,35 @@ pub struct Xmpp {
     pub accounts_token: Option<Secret>,
     /// File with it.
     pub accounts_token_file: Option<PathBuf>,
+    /// Loopback `address:port` where this hub answers its XMPP server's question whether a password or an access token is good
+    /// (`deploy/README.md`). Absent = it does not, and only what was pushed can sign in.
+    pub sign_in_address: Option<String>,
+    /// Unix socket of ejabberd's `mod_http_api`, for ending the sessions of an account that was disabled or has a new password.
+    pub ejabberd_socket: Option<PathBuf>,
+    /// How much one sender may send to one agent.
+    pub brakes: XmppBrakes,
+}
+
+/// Brakes of the XMPP door, for each pair of sender and agent. They limit how fast a loop turns; what it costs is limited by
+/// `governance`.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct XmppBrakes {
+    /// Messages that may come at once.
+    pub burst: u32,
+    /// Messages a second in the long run.
+    pub per_second: f64,
+    /// Messages that may come at once from a program: another agent, a service, or who counts as one.
+    pub program_burst: u32,
+    /// Messages a minute from a program in the long run.
+    pub program_per_minute: f64,
+    /// After this many messages in a row, each within a second of the agent's answer, a sender counts as a program.
+    pub instant_turns: u32,
+}
+impl Default for XmppBrakes {
+    fn default() -> Self {
+        Self { burst: 200, per_second: 20.0, program_burst: 10, program_per_minute: 6.0, instant_turns: 200 }
+    }
 }
 impl Default for Xmpp {
     fn default() -> Self {
@@ -308,10 +337,39 @@ impl Default for Xmpp {
             accounts_address: None,
             accounts_token: None,
             accounts_token_file: None,
+            sign_in_address: None,
+            ejabberd_socket: None,
+            brakes: XmppBrakes::default(),
         }
     }
 }
 impl Xmpp {
+    pub(crate) fn check(&self, problems: &mut Vec<String>) {
+        let token = self.accounts_token.is_some() || self.accounts_token_file.is_some();
+        for (name, address) in [("xmpp.accounts_address", &self.accounts_address), ("xmpp.sign_in_address", &self.sign_in_address)] {
+            let Some(address) = address else { continue };
+            match address.parse::<std::net::SocketAddr>() {
+                Ok(address) if !address.ip().is_loopback() => problems.push(format!("{name}: must be a loopback address: it is clear text")),
+                Ok(_) => {}
+                Err(_) => problems.push(format!("{name}: must be address:port")),
+            }
+            if !token {
+                problems.push(format!("{name}: needs xmpp.accounts_token"));
+            }
+        }
+        let brakes = &self.brakes;
+        for (name, count) in [("burst", brakes.burst), ("program_burst", brakes.program_burst), ("instant_turns", brakes.instant_turns)] {
+            if count == 0 {
+                problems.push(format!("xmpp.brakes.{name}: must be at least 1"));
+            }
+        }
+        for (name, rate) in [("per_second", brakes.per_second), ("program_per_minute", brakes.program_per_minute)] {
+            if !(rate.is_finite() && rate > 0.0) {
+                problems.push(format!("xmpp.brakes.{name}: must be a number above 0"));
+            }
+        }
+    }
+
     /// The shared secret.
     ///
     /// # Errors

@@ -386,7 +386,7 @@ pub async fn remove_contact(tx: &mut Tx, agent: AgentId, jid: &str) -> Result<()
     exec!(tx, "DELETE FROM xmpp_contacts WHERE agent_id = $1 AND jid = $2", agent.uuid(), jid).map(drop)
 }
 
-/// Subscribers of living agents after `after`, in order of (agent, jid); at most `limit`.
+/// Subscribers of agents, deleted ones too, after `after`, in order of (agent, jid); at most `limit`.
 ///
 /// # Errors
 /// Database errors.
@@ -395,8 +395,7 @@ pub async fn contacts(db: &mut impl AsDb, after: Option<(AgentId, String)>, limi
     Ok(rows!(
         db,
         (Uuid, String),
-        "SELECT c.agent_id, c.jid FROM xmpp_contacts c JOIN agents a ON a.id = c.agent_id \
-         WHERE a.deleted_at IS NULL AND (c.agent_id, c.jid) > ($1, $2) ORDER BY c.agent_id, c.jid LIMIT $3",
+        "SELECT agent_id, jid FROM xmpp_contacts WHERE (agent_id, jid) > ($1, $2) ORDER BY agent_id, jid LIMIT $3",
         agent.uuid(),
         &jid,
         i64::from(limit)

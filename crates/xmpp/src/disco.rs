@@ -1,5 +1,7 @@
-//! What agents and the component say about themselves: XEP-0030, XEP-0115, XEP-0092, XEP-0054.
+//! What agents and the component say about themselves: XEP-0030, XEP-0115, XEP-0092, XEP-0054 with XEP-0153, XEP-0292, XEP-0084.
 
+use aiox_model::agent::AgentCard;
+use uuid::Uuid;
 use xmpp_parsers::{
     caps::{Caps, compute_disco, hash_caps},
     disco::{DiscoInfoResult, Identity},
@@ -10,18 +12,29 @@ use xmpp_parsers::{
 
 use crate::{
     incoming::{NS_CHAT_MARKERS, NS_REPLY, NS_RETRACT},
+    picture::Picture,
     stanza,
 };
 
 pub(crate) const NS_COMMANDS: &str = "http://jabber.org/protocol/commands";
 const CAPS_NODE: &str = "https://aiox.example/caps";
 const NS_VCARD_UPDATE: &str = "vcard-temp:x:update";
+pub(crate) const NS_VCARD4: &str = "urn:ietf:params:xml:ns:vcard-4.0";
+/// PEP node of a vCard4 (XEP-0292 section 3).
+const NODE_VCARD4: &str = "urn:xmpp:vcard4";
 
-/// Name and purpose of an agent, for people.
+/// Name, purpose and picture of an agent, for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Face {
+    pub(crate) id: Uuid,
     pub(crate) name: String,
     pub(crate) description: String,
+}
+
+impl Face {
+    pub(crate) fn of(card: &AgentCard) -> Self {
+        Self { id: card.id, name: card.name.clone(), description: card.description.clone() }
+    }
 }
 
 fn agent_features() -> Vec<&'static str> {
@@ -37,6 +50,7 @@ fn agent_features() -> Vec<&'static str> {
         ns::PING,
         ns::VERSION,
         ns::VCARD,
+        NS_VCARD4,
         NS_COMMANDS,
         NS_REPLY,
         NS_RETRACT,
@@ -107,9 +121,9 @@ pub(crate) fn presence_payload(face: &Face) -> Vec<Element> {
         payload.push(stanza::with_text("status", crate::link::NS_COMPONENT, &face.description));
     }
     payload.extend(caps(face));
-    // An empty photo says "no avatar", so that clients do not ask again and again.
+    // XEP-0153: clients fetch the vCard when they do not have this picture yet.
     let mut update = Element::bare("x", NS_VCARD_UPDATE);
-    update.append_child(Element::bare("photo", NS_VCARD_UPDATE));
+    update.append_child(stanza::with_text("photo", NS_VCARD_UPDATE, &Picture::of(face.id).sha1()));
     payload.push(update);
     payload
 }
@@ -130,7 +144,63 @@ pub(crate) fn vcard(face: &Face, address: &str) -> Element {
             card.append_child(stanza::with_text(name, ns::VCARD, text));
         }
     }
+    let mut photo = Element::bare("PHOTO", ns::VCARD);
+    photo.append_child(stanza::with_text("TYPE", ns::VCARD, Picture::TYPE));
+    photo.append_child(stanza::with_text("BINVAL", ns::VCARD, &Picture::of(face.id).base64()));
+    card.append_child(photo);
     card
+}
+
+/// XEP-0292 of an agent.
+pub(crate) fn vcard4(face: &Face, address: &str) -> Element {
+    let mut card = Element::bare("vcard", NS_VCARD4);
+    let uri = format!("xmpp:{address}");
+    let picture = format!("data:{};base64,{}", Picture::TYPE, Picture::of(face.id).base64());
+    // RFC 6473: a thing that is a program.
+    for (property, kind, value) in [
+        ("kind", "text", "application"),
+        ("fn", "text", face.name.as_str()),
+        ("note", "text", &face.description),
+        ("impp", "uri", &uri),
+        ("photo", "uri", &picture),
+    ] {
+        if !value.is_empty() {
+            let mut element = Element::bare(property, NS_VCARD4);
+            element.append_child(stanza::with_text(kind, NS_VCARD4, value));
+            card.append_child(element);
+        }
+    }
+    card
+}
+
+/// What an agent publishes (XEP-0163): its picture (XEP-0084) and its vCard4. `None`: it has no such node, or not the wanted item.
+pub(crate) fn published(face: &Face, address: &str, request: &Element) -> Option<Element> {
+    let asked = request.get_child("items", ns::PUBSUB)?;
+    let node = asked.attr::<str>("node")?;
+    let picture = Picture::of(face.id);
+    let (id, payload) = match node {
+        ns::AVATAR_METADATA => {
+            let (bytes, side, id) = (picture.png().len().to_string(), Picture::SIDE.to_string(), picture.sha1());
+            let facts = [("bytes", bytes.as_str()), ("id", &id), ("type", Picture::TYPE), ("width", &side), ("height", &side)];
+            let mut metadata = Element::bare("metadata", ns::AVATAR_METADATA);
+            metadata.append_child(stanza::leaf("info", ns::AVATAR_METADATA, &facts));
+            (id, metadata)
+        }
+        ns::AVATAR_DATA => (picture.sha1(), stanza::with_text("data", ns::AVATAR_DATA, &picture.base64())),
+        NODE_VCARD4 => ("current".to_owned(), vcard4(face, address)),
+        _ => return None,
+    };
+    let mut wanted = asked.children().filter(|child| child.is("item", ns::PUBSUB)).peekable();
+    if wanted.peek().is_some() && !wanted.any(|item| item.attr::<str>("id") == Some(id.as_str())) {
+        return None;
+    }
+    let mut item = stanza::leaf("item", ns::PUBSUB, &[("id", &id)]);
+    item.append_child(payload);
+    let mut items = stanza::leaf("items", ns::PUBSUB, &[("node", node)]);
+    items.append_child(item);
+    let mut answer = Element::bare("pubsub", ns::PUBSUB);
+    answer.append_child(items);
+    Some(answer)
 }
 
 #[cfg(test)]
@@ -139,7 +209,7 @@ mod tests {
     use xmpp_parsers::disco::DiscoInfoResult;
 
     fn face() -> Face {
-        Face { name: "Helper <1>".into(), description: "Helps".into() }
+        Face { id: Uuid::from_u128(7), name: "Helper <1>".into(), description: "Helps".into() }
     }
 
     #[test]
@@ -156,6 +226,31 @@ mod tests {
         let card = vcard(&face(), "bot@agents.a.example");
         assert_eq!(card.get_child("FN", ns::VCARD).unwrap().text(), "Helper <1>");
         assert_eq!(card.get_child("DESC", ns::VCARD).unwrap().text(), "Helps");
+    }
+
+    #[test]
+    fn every_way_to_the_picture_leads_to_the_same_one() {
+        let face = face();
+        let sha1 = Picture::of(face.id).sha1();
+        let base64 = Picture::of(face.id).base64();
+        let presence = presence_payload(&face);
+        let update = presence.iter().find(|payload| payload.is("x", NS_VCARD_UPDATE)).unwrap();
+        assert_eq!(update.get_child("photo", NS_VCARD_UPDATE).unwrap().text(), sha1);
+        let photo = vcard(&face, "bot@agents.a.example").get_child("PHOTO", ns::VCARD).unwrap().clone();
+        assert_eq!(photo.get_child("BINVAL", ns::VCARD).unwrap().text(), base64);
+        let ask = |node: &str, item: &str| {
+            let request: Element = format!("<pubsub xmlns='{}'><items node='{node}'>{item}</items></pubsub>", ns::PUBSUB).parse().unwrap();
+            published(&face, "bot@agents.a.example", &request)
+                .map(|answer| answer.get_child("items", ns::PUBSUB).unwrap().get_child("item", ns::PUBSUB).unwrap().clone())
+        };
+        let metadata = ask(ns::AVATAR_METADATA, "").unwrap();
+        let metadata = xmpp_parsers::avatar::Metadata::try_from(metadata.children().next().unwrap().clone()).unwrap();
+        assert_eq!((metadata.infos[0].id.to_hex(), metadata.infos[0].bytes as usize), (sha1.clone(), Picture::of(face.id).png().len()));
+        let data = ask(ns::AVATAR_DATA, &format!("<item id='{sha1}'/>")).unwrap();
+        assert_eq!(data.children().next().unwrap().text(), base64);
+        assert!(ask(ns::AVATAR_DATA, "<item id='other'/>").is_none() && ask("urn:xmpp:omemo:2:devices", "").is_none());
+        let card = ask(NODE_VCARD4, "").unwrap().children().next().unwrap().clone();
+        assert_eq!(card.get_child("fn", NS_VCARD4).unwrap().children().next().unwrap().text(), "Helper <1>");
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Stanza errors: one mapping from the hub's errors to RFC 6120 section 8.3, with the texts that clients of the published
 //! contract know.
 
+use std::time::Duration;
+
 use aiox_core::Error;
 use xmpp_parsers::stanza_error::{DefinedCondition as Condition, ErrorType};
 
@@ -20,13 +22,21 @@ impl Fault {
     pub(crate) fn no_agent() -> Self {
         Self::new(ErrorType::Cancel, Condition::ItemNotFound, "Error: Agent not found")
     }
+    /// For something of an agent that it does not have.
+    pub(crate) fn no_item() -> Self {
+        Self::new(ErrorType::Cancel, Condition::ItemNotFound, "")
+    }
     /// For requests that nobody here understands.
     pub(crate) fn unsupported() -> Self {
         Self::new(ErrorType::Cancel, Condition::ServiceUnavailable, "")
     }
-    /// For senders that send too fast.
-    pub(crate) fn too_fast() -> Self {
-        Self::new(ErrorType::Wait, Condition::PolicyViolation, "Error: Too many messages. Please wait a little.")
+    /// For senders that send too fast: when they may send again.
+    pub(crate) fn too_fast(wait: Duration) -> Self {
+        let seconds = (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1);
+        let text = format!(
+            "Error: Too many messages. Please wait {seconds} s and send this one again; until then further ones are dropped without a word."
+        );
+        Self::new(ErrorType::Wait, Condition::PolicyViolation, text)
     }
 }
 
@@ -45,6 +55,8 @@ impl From<&Error> for Fault {
                 let reason = message.strip_prefix("Quota exceeded: ").unwrap_or(message);
                 Self::new(ErrorType::Wait, Condition::ResourceConstraint, format!("Error: Quota exceeded: {reason}"))
             }
+            // Waiting for a moment does not help, but the text says what would.
+            Error::Spent(_) => Self::new(ErrorType::Wait, Condition::ResourceConstraint, format!("Error: Quota exceeded: {error}")),
             Error::Unavailable { code: "timeout", .. } => {
                 Self::new(ErrorType::Wait, Condition::RemoteServerTimeout, "Sorry, the request timed out. Please try again.")
             }
@@ -60,7 +72,6 @@ impl From<&Error> for Fault {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn every_error_has_its_condition_and_its_contract_text() {

@@ -1,7 +1,8 @@
 //! Brakes: one bucket of tokens per pair of sender and agent, and a much smaller one for senders that are programs.
 //!
 //! Two agents, or an agent and an auto-responder, answer each other for ever unless somebody stops. Never answering errors is the
-//! first rule; these are the second and the third.
+//! first rule; these are the second and the third. Whoever is braked hears it once, with the time to wait: an error for each
+//! message would only be the next loop.
 
 use std::{
     collections::HashMap,
@@ -15,8 +16,10 @@ use tokio::time::Instant;
 const MAX_PAIRS: usize = 50_000;
 /// An answer to our answer within this time was not typed by a person.
 const INSTANT: Duration = Duration::from_secs(1);
-/// A sender that counts as a program is told so this often at most.
+/// A sender is told, and the operator reads, that it is braked this often at most.
 const TELL_AGAIN: Duration = Duration::from_secs(60);
+/// Longest time to wait that a sender is told.
+const LONGEST_HINT: Duration = Duration::from_secs(3600);
 
 /// How much one sender may send to one agent. The sender's quota limits what it costs; this limits how fast a loop turns.
 #[derive(Debug, Clone, Copy)]
@@ -58,18 +61,59 @@ struct Pair {
     /// Hashes of our last answers.
     answers: [Option<u64>; 4],
     instant_turns: u32,
-    /// When the sender was last told that it counts as a program and is too fast.
-    told: Option<Instant>,
+    /// When each kind of brake was last told of.
+    told: [Option<Instant>; 3],
+}
+
+/// Why a message is not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Why {
+    /// The sender sends too much.
+    Rate,
+    /// The sender is a program, or behaves like one, and sends too much for that.
+    Program,
+    /// It is our own text coming back.
+    Loop,
+}
+
+impl Why {
+    /// For metrics and the log.
+    pub(crate) const fn label(self) -> &'static str {
+        match self {
+            Self::Rate => "rate",
+            Self::Program => "program",
+            Self::Loop => "loop",
+        }
+    }
 }
 
 /// What the brakes say about one message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
     Pass,
-    /// Refuse it with an error.
-    TooFast,
-    /// Drop it without a word: it is our own text coming back, or a program that does not stop.
-    Loop,
+    Brake {
+        why: Why,
+        /// The first one in a while: worth a line in the log, and an error unless it is a loop. Further ones are dropped quietly.
+        first: bool,
+        /// When a message passes again.
+        wait: Duration,
+    },
+}
+
+impl Pair {
+    fn brake(&mut self, why: Why, wait: Duration, now: Instant) -> Verdict {
+        let told = &mut self.told[why as usize];
+        let first = told.is_none_or(|at| now.saturating_duration_since(at) >= TELL_AGAIN);
+        if first {
+            *told = Some(now);
+        }
+        Verdict::Brake { why, first, wait }
+    }
+}
+
+/// How long `missing` takes to come back at `rate` a second.
+fn until_full(missing: f64, rate: f64) -> Duration {
+    Duration::try_from_secs_f64(missing / rate).map_or(LONGEST_HINT, |wait| wait.min(LONGEST_HINT))
 }
 
 /// The state of all pairs. Lives in this process only: a brake, not an allowance.
@@ -94,7 +138,7 @@ impl Guard {
         pair.bot_tokens = (pair.bot_tokens + elapsed * brakes.bot_per_minute / 60.0).min(f64::from(brakes.bot_burst));
         let body = hash(body);
         if body.is_some() && pair.answers.contains(&body) {
-            return Verdict::Loop;
+            return pair.brake(Why::Loop, Duration::ZERO, now);
         }
         pair.asked = body;
         match pair.answered.take() {
@@ -104,18 +148,12 @@ impl Guard {
         }
         if bot || pair.instant_turns >= brakes.instant_turns {
             if pair.bot_tokens < 1.0 {
-                // One error tells a person what happens; more of them would only be the next loop.
-                let quiet = pair.told.is_some_and(|at| now.saturating_duration_since(at) < TELL_AGAIN);
-                if quiet {
-                    return Verdict::Loop;
-                }
-                pair.told = Some(now);
-                return Verdict::TooFast;
+                return pair.brake(Why::Program, until_full((1.0 - pair.bot_tokens) * 60.0, brakes.bot_per_minute), now);
             }
             pair.bot_tokens -= 1.0;
         }
         if pair.tokens < 1.0 {
-            return Verdict::TooFast;
+            return pair.brake(Why::Rate, until_full(1.0 - pair.tokens, brakes.per_second), now);
         }
         pair.tokens -= 1.0;
         Verdict::Pass
@@ -149,7 +187,7 @@ impl Guard {
             asked: None,
             answers: [None; 4],
             instant_turns: 0,
-            told: None,
+            told: [None; 3],
         };
         self.pairs.entry((sender.to_owned(), agent.to_owned())).or_insert(fresh)
     }
@@ -176,23 +214,47 @@ mod tests {
         for _ in 0..3 {
             assert_eq!(say("hi", 0), Verdict::Pass);
         }
-        assert_eq!(say("hi", 0), Verdict::TooFast);
+        assert_eq!(say("hi", 0), Verdict::Brake { why: Why::Rate, first: true, wait: Duration::from_secs(1) });
+        assert_eq!(say("hi", 500), Verdict::Brake { why: Why::Rate, first: false, wait: Duration::from_millis(500) });
         assert_eq!(say("hi", 1100), Verdict::Pass);
         assert_eq!(guard.judge("u", "other", "hi", false, start), Verdict::Pass);
+    }
+
+    #[test]
+    fn a_braked_sender_is_told_again_after_a_minute_and_never_to_wait_for_ever() {
+        let never = Brakes { per_second: 0.0, burst: 1, ..SLOW };
+        let (mut guard, start) = (Guard::new(never), Instant::now());
+        let mut say = |at| guard.judge("u", "a", "hi", false, start + Duration::from_secs(at));
+        assert_eq!(say(0), Verdict::Pass);
+        let told: Vec<bool> = [0, 1, 59, 60, 61]
+            .into_iter()
+            .map(|at| match say(at) {
+                Verdict::Brake { why: Why::Rate, first, wait } => {
+                    assert_eq!(wait, LONGEST_HINT);
+                    first
+                }
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(told, [true, false, false, true, false]);
     }
 
     #[test]
     fn a_program_stops_at_its_small_bucket() {
         let (mut guard, now) = (Guard::new(SLOW), Instant::now());
         let verdicts: Vec<_> = (0..4).map(|_| guard.judge("bot", "a", "hi", true, now)).collect();
-        assert_eq!(verdicts, [Verdict::Pass, Verdict::Pass, Verdict::TooFast, Verdict::Loop]);
+        let braked = |first| Verdict::Brake { why: Why::Program, first, wait: Duration::from_secs(10) };
+        assert_eq!(verdicts, [Verdict::Pass, Verdict::Pass, braked(true), braked(false)]);
     }
 
     #[test]
     fn our_own_text_coming_back_is_a_loop() {
         let (mut guard, now) = (Guard::new(Brakes::default()), Instant::now());
         guard.answered("u", "a", "You said something long enough", now);
-        assert_eq!(guard.judge("u", "a", "You said something long enough", false, now), Verdict::Loop);
+        for first in [true, false] {
+            let verdict = guard.judge("u", "a", "You said something long enough", false, now);
+            assert_eq!(verdict, Verdict::Brake { why: Why::Loop, first, wait: Duration::ZERO });
+        }
         guard.answered("u", "a", "ok", now);
         assert_eq!(guard.judge("u", "a", "ok", false, now), Verdict::Pass);
         assert_eq!(guard.judge("u", "a", "the same question again", false, now), Verdict::Pass);

@@ -1,7 +1,7 @@
 //! What the door needs of the hub, in the door's words. The implementation over the use cases is in `wire`.
 
 use aiox_core::{Caller, Result};
-use aiox_model::{BareJid, RunId, account::Quota, agent::AgentCard, run::Run};
+use aiox_model::{AgentId, BareJid, RunId, account::Quota, agent::AgentCard, run::Run};
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use uuid::Uuid;
@@ -49,6 +49,15 @@ pub(crate) struct Contact {
     pub(crate) subscriber: BareJid,
 }
 
+/// Somebody who sees an agent's presence and may no longer use it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Lost {
+    pub(crate) id: AgentId,
+    /// Every address of the agent.
+    pub(crate) agent: Vec<BareJid>,
+    pub(crate) subscriber: BareJid,
+}
+
 /// What is seen of a run while it goes on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Progress {
@@ -93,6 +102,18 @@ pub(crate) trait Hub: Send + Sync + 'static {
     async fn subscribe(&self, agent: &AgentCard, subscriber: &BareJid) -> Result<()>;
     /// Forgets it.
     async fn unsubscribe(&self, agent: &AgentCard, subscriber: &BareJid) -> Result<()>;
+    /// Waits for agents that fewer people may use than before, perhaps.
+    async fn narrowed(&self) -> Vec<AgentId>;
+    /// Calls back for everybody who sees the presence of `agent` (`None`: of any agent) and may no longer use it, page by page.
+    async fn lost(&self, agent: Option<AgentId>, page: tokio::sync::mpsc::Sender<Vec<Lost>>) -> Result<()>;
+    /// Forgets somebody who saw an agent's presence.
+    async fn forget(&self, lost: &Lost) -> Result<()>;
+
+    /// The living agent behind an address, whoever asks.
+    async fn agent_of(&self, address: &BareJid) -> Result<AgentId>;
+    /// Records for its owner that somebody was denied an agent.
+    async fn record_denied(&self, stranger: &BareJid, agent: AgentId) -> Result<()>;
+
     /// Calls back for everybody who sees an agent's presence, page by page. Stops when `page` is no longer wanted.
     async fn contacts(&self, page: tokio::sync::mpsc::Sender<Vec<Contact>>) -> Result<()>;
 }

@@ -13,6 +13,7 @@
 
 mod clients;
 mod confirm;
+mod denials;
 mod disco;
 mod door;
 mod fault;
@@ -23,6 +24,7 @@ mod lanes;
 mod link;
 mod options;
 mod outgoing;
+mod picture;
 mod runner;
 mod stanza;
 #[cfg(test)]

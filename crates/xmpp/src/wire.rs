@@ -18,7 +18,7 @@ use xmpp_parsers::{caps::hash_caps, hashes::Algo, jid};
 
 use crate::{
     disco::Face,
-    hub::{Accepted, Contact, Hub, Progress, Question, Reply},
+    hub::{Accepted, Contact, Hub, Lost, Progress, Question, Reply},
     outgoing::{Envelope, voice},
 };
 
@@ -174,6 +174,52 @@ impl Hub for UseCases {
         self.contacts.remove(AgentId(agent.id), subscriber.as_str()).await
     }
 
+    async fn narrowed(&self) -> Vec<AgentId> {
+        self.agents.narrowed().await
+    }
+
+    async fn lost(&self, of: Option<AgentId>, pages: mpsc::Sender<Vec<Lost>>) -> Result<()> {
+        let mut after = of.map(|agent| (agent, String::new()));
+        loop {
+            let mut page = self.contacts.page(after.take(), PAGE).await?;
+            let read = page.last().cloned();
+            page.retain(|(agent, _)| of.is_none_or(|of| of == *agent));
+            let mut lost = Vec::new();
+            for (id, subscriber) in page {
+                let Ok(subscriber) = subscriber.parse::<BareJid>() else { continue };
+                let access = match self.caller(&subscriber).await {
+                    Ok(caller) => self.agents.card(&caller, &AgentRef::Id(id)).await.map(drop),
+                    Err(error) => Err(error),
+                };
+                match access {
+                    Ok(()) => {}
+                    Err(Error::NotFound(_) | Error::Unauthenticated(_) | Error::Forbidden { .. }) => {
+                        lost.push(Lost { id, agent: self.agents.addresses(id).await?, subscriber });
+                    }
+                    // Not known at the moment is not lost.
+                    Err(error) => return Err(error),
+                }
+            }
+            let more = read.as_ref().is_some_and(|(agent, _)| of.is_none_or(|of| of == *agent));
+            if (!lost.is_empty() && pages.send(lost).await.is_err()) || !more {
+                return Ok(());
+            }
+            after = read;
+        }
+    }
+
+    async fn forget(&self, lost: &Lost) -> Result<()> {
+        self.contacts.remove(lost.id, lost.subscriber.as_str()).await
+    }
+
+    async fn agent_of(&self, address: &BareJid) -> Result<AgentId> {
+        self.agents.id_of(&AgentRef::Jid(address.clone())).await
+    }
+
+    async fn record_denied(&self, stranger: &BareJid, agent: AgentId) -> Result<()> {
+        self.agents.record_denied(stranger, agent).await
+    }
+
     async fn contacts(&self, pages: mpsc::Sender<Vec<Contact>>) -> Result<()> {
         let mut after = None;
         let mut known: Option<AgentCard> = None;
@@ -201,7 +247,7 @@ impl Hub for UseCases {
 fn contact(card: &AgentCard, subscriber: BareJid) -> Contact {
     let handle = card.handle.as_ref().map(|handle| format!("{handle}@agents.{}", card.domain));
     let agent = [Some(card.jid.clone()), handle].into_iter().flatten().filter_map(|address| address.parse().ok()).collect();
-    Contact { agent, face: Face { name: card.name.clone(), description: card.description.clone() }, subscriber }
+    Contact { agent, face: Face::of(card), subscriber }
 }
 
 /// Key of a message at its agent. The text belongs to it: another text under a used id is another message.

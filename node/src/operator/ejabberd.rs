@@ -17,6 +17,7 @@ use super::prosody::find_program;
 use super::service_user;
 
 const TEMPLATE: &str = include_str!("../../../deploy/ejabberd/ejabberd.yml");
+const SIGN_IN: &str = include_str!("../../../deploy/ejabberd/aiox_auth.escript");
 
 /// How long ejabberd may take until its ports accept; it takes about a second on an idle machine.
 const START_PATIENCE: Duration = Duration::from_secs(40);
@@ -52,6 +53,12 @@ pub struct Ejabberd {
     pub component_port: u16,
     /// Shared secret of the component link.
     pub component_secret: SecretString,
+    /// Where the hub says who may sign in (`deploy/README.md`).
+    pub sign_in: SocketAddr,
+    /// Token that it wants to hear.
+    pub accounts_token: SecretString,
+    /// Domains that this server talks to. `None`: all that have a valid certificate.
+    pub peers: Option<Vec<String>>,
     /// PEM file of the server's certificate, with intermediates. Its key must be ECDSA or RSA:
     /// ejabberd 23.01 cannot use Ed25519.
     pub certificate: PathBuf,
@@ -102,13 +109,13 @@ impl Ejabberd {
     }
 
     fn launch(&self) -> Result<Started> {
-        let (Some(program), Some(libraries)) = (find_program("erl"), find_libraries()) else {
+        let (Some(program), Some(escript), Some(libraries)) = (find_program("erl"), find_program("escript"), find_libraries()) else {
             bail!("ejabberd is not installed; {INSTALL}");
         };
         fs::create_dir_all(&self.dir).with_context(|| format!("cannot make {}", self.dir.display()))?;
         let dir = fs::canonicalize(&self.dir).with_context(|| format!("cannot find {}", self.dir.display()))?;
         let user = service_user::for_server("ejabberd", "ejabberd", &dir)?;
-        self.write_files(&dir)?;
+        self.write_files(&dir, &escript)?;
         service_user::hand_over(user, &dir)?;
         Launch {
             name: &format!("ejabberd of {}", self.domain),
@@ -145,7 +152,7 @@ impl Ejabberd {
         command
     }
 
-    fn write_files(&self, dir: &Path) -> Result<()> {
+    fn write_files(&self, dir: &Path, escript: &Path) -> Result<()> {
         let (config, data) = (dir.join("config"), dir.join("data"));
         for path in [&config, &data] {
             fs::create_dir_all(path).with_context(|| format!("cannot make {}", path.display()))?;
@@ -157,12 +164,22 @@ impl Ejabberd {
         if let Some(server) = self.dns {
             process::write_private(&config.join("inetrc"), inetrc(server)?.as_bytes())?;
         }
-        process::write_private(&config.join("ejabberd.yml"), self.configuration(dir).as_bytes())?;
+        process::write_private(&config.join("aiox_auth.escript"), SIGN_IN.as_bytes())?;
+        process::write_private(&config.join("accounts_token"), self.accounts_token.expose_secret().as_bytes())?;
+        process::write_private(&config.join("ejabberd.yml"), self.configuration(dir, escript).as_bytes())?;
         create_database(&data.join("archive.sqlite"))
     }
 
-    fn configuration(&self, dir: &Path) -> String {
+    fn configuration(&self, dir: &Path, escript: &Path) -> String {
         let path = |name: &str| quoted(&dir.join(name).to_string_lossy());
+        let shell_path = |path: &Path| shell_word(&path.to_string_lossy());
+        let sign_in = [
+            shell_path(escript),
+            shell_path(&dir.join("config/aiox_auth.escript")),
+            format!("http://{}", self.sign_in),
+            shell_path(&dir.join("config/accounts_token")),
+        ];
+        let peers = self.peers.as_deref().map_or_else(|| quoted("all"), peer_list);
         let family = if self.address.is_ipv6() { "ipv6" } else { "ipv4" };
         let values = [
             ("domain", quoted(&self.domain)),
@@ -177,6 +194,8 @@ impl Ejabberd {
             ("certificate_and_key_file", path("config/pair.pem")),
             ("ca_file", path("config/ca.pem")),
             ("database_file", path("data/archive.sqlite")),
+            ("sign_in_program", quoted(&sign_in.join(" "))),
+            ("s2s_peers", peers),
             ("api_socket", quoted(&format!("unix:{}", dir.join("data/api.sock").to_string_lossy()))),
         ];
         values.iter().fold(TEMPLATE.to_owned(), |text, (name, value)| text.replace(&format!("{{{{{name}}}}}"), value))
@@ -199,6 +218,16 @@ impl Ejabberd {
 // A JSON string is a double-quoted scalar of YAML and a string of Erlang.
 fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
+}
+
+// ejabberd starts the program through a shell.
+fn shell_word(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+fn peer_list(peers: &[String]) -> String {
+    let servers: Vec<String> = peers.iter().map(|peer| quoted(peer)).collect();
+    format!("{{server: [{}]}}", servers.join(", "))
 }
 
 // The order matters: `resolv_conf` and `hosts_file` forget the name servers given before them.
@@ -272,14 +301,20 @@ mod tests {
             control_address: IpAddr::from([127, 0, 0, 1]),
             component_port: 3,
             component_secret: SecretString::from("a\"b\nc"),
+            sign_in: SocketAddr::from(([127, 0, 0, 1], 5)),
+            accounts_token: SecretString::from("t"),
+            peers: Some(vec!["hub-b.example".to_owned()]),
             certificate: dir.join("cert"),
             key: dir.join("key"),
             ca: dir.join("ca"),
             dns: None,
         };
-        let text = server.configuration(dir);
+        let text = server.configuration(dir, Path::new("/usr/bin/escript"));
         assert!(!text.contains("{{") && !text.contains("}}"), "{text}");
         assert!(text.contains(r#""agents.hub-a.example": {password: "a\"b\nc"}"#), "{text}");
+        let program = r#""'/usr/bin/escript' '/srv/config/aiox_auth.escript' http://127.0.0.1:5 '/srv/config/accounts_token'""#;
+        assert!(text.contains(&format!("extauth_program: {program}")), "{text}");
+        assert!(text.contains(r#"peers: {server: ["hub-b.example"]}"#), "{text}");
         assert!(text.contains(r#"port: "unix:/srv/data/api.sock""#), "{text}");
     }
 

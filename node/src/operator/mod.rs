@@ -7,6 +7,7 @@ mod demo;
 pub mod dns;
 pub mod doctor;
 pub mod ejabberd;
+pub mod ejabberd_sessions;
 mod ports;
 pub mod process;
 pub mod prosody;

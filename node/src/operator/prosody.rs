@@ -16,9 +16,10 @@ use super::process::{self, Launch, Started, Status, Stopped};
 use super::service_user;
 
 const TEMPLATE: &str = include_str!("../../../deploy/prosody/prosody.cfg.lua");
-const MODULES: [(&str, &str); 2] = [
+const MODULES: [(&str, &str); 3] = [
     ("mod_auth_aiox.lua", include_str!("../../../deploy/prosody/mod_auth_aiox.lua")),
     ("mod_aiox_archive_wal.lua", include_str!("../../../deploy/prosody/mod_aiox_archive_wal.lua")),
+    ("mod_aiox_s2s_peers.lua", include_str!("../../../deploy/prosody/mod_aiox_s2s_peers.lua")),
 ];
 
 /// How long Prosody may take until its ports accept; it takes less than half a second on an idle machine.
@@ -52,6 +53,10 @@ pub struct Prosody {
     pub component_secret: SecretString,
     /// Bearer token of the account interface, 32 characters or more.
     pub admin_token: SecretString,
+    /// Where the hub says whether an access token is good (`deploy/README.md`).
+    pub sign_in: SocketAddr,
+    /// Domains that this server talks to. `None`: all that have a valid certificate.
+    pub peers: Option<Vec<String>>,
     /// PEM file of the server's certificate, with intermediates.
     pub certificate: PathBuf,
     /// PEM file of its private key.
@@ -149,6 +154,8 @@ impl Prosody {
             ("domain", lua_string(&self.domain)),
             ("agents_domain", lua_string(&self.agents_domain)),
             ("admin_token", lua_string(self.admin_token.expose_secret())),
+            ("sign_in", format!("aiox_sign_in_url = {}", lua_string(&format!("http://{}/aiox/sign-in", self.sign_in)))),
+            ("s2s_peers", self.peers.as_deref().map_or_else(String::new, peer_list)),
             ("component_secret", lua_string(self.component_secret.expose_secret())),
             ("key_file", path("config/tls/key.pem")),
             ("certificate_file", path("config/tls/cert.pem")),
@@ -185,6 +192,11 @@ fn resolver(server: SocketAddr) -> String {
         "unbound = {{ resolvconf = false, hoststxt = false, forward = {forward},\n\
          \toptions = {{ [\"do-not-query-localhost:\"] = \"no\" }} }}"
     )
+}
+
+fn peer_list(peers: &[String]) -> String {
+    let names: Vec<String> = peers.iter().map(|peer| lua_string(peer)).collect();
+    format!("aiox_s2s_peers = {{ {} }}", names.join(", "))
 }
 
 // Every byte that is not plainly harmless becomes a decimal escape (Lua 5.1 to 5.4 read them alike).
@@ -230,6 +242,8 @@ mod tests {
             http_port: 4,
             component_secret: SecretString::from("component \"secret\"\n"),
             admin_token: SecretString::from("0123456789abcdef0123456789abcdef"),
+            sign_in: SocketAddr::from(([127, 0, 0, 1], 5)),
+            peers: Some(vec!["hub-b.example".to_owned(), "agents.hub-b.example".to_owned()]),
             certificate: dir.join("cert"),
             key: dir.join("key"),
             ca: dir.join("ca"),
@@ -243,6 +257,8 @@ mod tests {
         assert!(!text.contains("{{") && !text.contains("}}"), "{text}");
         assert!(text.contains(r#"component_secret = "component\032\034secret\034\010""#), "{text}");
         assert!(text.contains(r#"forward = "127.0.0.1@5353""#), "{text}");
+        assert!(text.contains(r#"aiox_sign_in_url = "http://127.0.0.1:5/aiox/sign-in""#), "{text}");
+        assert!(text.contains(r#"aiox_s2s_peers = { "hub-b.example", "agents.hub-b.example" }"#), "{text}");
     }
 
     #[tokio::test]

@@ -17,7 +17,7 @@ pub enum Kind {
     /// Small, and the hub's accounts are its accounts.
     #[default]
     Prosody,
-    /// For large sites. Its accounts are its own: `ejabberdctl` or its API makes them.
+    /// For large sites. It asks the hub who may sign in.
     Ejabberd,
 }
 

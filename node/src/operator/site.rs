@@ -134,6 +134,14 @@ impl Site {
     const fn accounts_port(&self) -> u16 {
         self.base + 48
     }
+    const fn sign_in_port(&self) -> u16 {
+        self.base + 49
+    }
+    /// Domains that the XMPP servers of the mesh talk to: each other's.
+    fn peers(&self) -> Vec<String> {
+        let other = if self.letter == "a" { "hub-b.example" } else { "hub-a.example" };
+        vec![other.to_owned(), format!("agents.{other}")]
+    }
     /// Base URL of REST.
     pub fn url(&self) -> String {
         format!("https://localhost:{}", self.http_port())
@@ -210,6 +218,8 @@ impl Site {
                 http_port: self.accounts_port(),
                 component_secret: secret,
                 admin_token: SecretString::from(credentials.accounts_token.clone()),
+                sign_in: SocketAddr::new(LOOPBACK, self.sign_in_port()),
+                peers: Some(self.peers()),
                 certificate,
                 key,
                 ca: ca.to_owned(),
@@ -225,6 +235,9 @@ impl Site {
                 control_address: LOOPBACK,
                 component_port: self.component_port(),
                 component_secret: secret,
+                sign_in: SocketAddr::new(LOOPBACK, self.sign_in_port()),
+                accounts_token: SecretString::from(credentials.accounts_token.clone()),
+                peers: Some(self.peers()),
                 certificate,
                 key,
                 ca: ca.to_owned(),
@@ -244,7 +257,8 @@ impl Site {
              [hub]\ndomain = \"{domain}\"\nnode = \"{letter}\"\ndata_dir = {data}\n\n\
              [http]\nhost = \"127.0.0.1\"\nport = {http}\ntls_cert = {http_cert}\ntls_key = {http_key}\n\n\
              [grpc]\nhost = \"localhost\"\nport = {grpc}\nworker_key_file = {key_file}\ntls_cert = {grpc_cert}\ntls_key = {grpc_key}\nworker_ca = {ca}\n\n\
-             [xmpp]\nenabled = {xmpp}\ncomponent_port = {component}\nsecret_file = {secret_file}\n{accounts}\n\
+             [xmpp]\nenabled = {xmpp}\ncomponent_port = {component}\nsecret_file = {secret_file}\n\
+             sign_in_address = \"127.0.0.1:{sign_in}\"\naccounts_token_file = {accounts_token}\n{accounts}\n\
              [federation]\nenabled = true\nport = {federation}\nendpoint = \"https://localhost:{federation}\"\ncerts_dir = {certs}\nweb_roots = {ca}\n\n\
              # Generous, because this is a demonstration on one machine. The defaults are 100000, 10000 and 1000.\n\
              [governance]\ntokens_day = 100000000\ntokens_minute = 10000000\nrequests_day = 1000000\n\
@@ -268,13 +282,11 @@ impl Site {
             grpc_key = path(&grpc_key),
             component = self.component_port(),
             secret_file = path(&self.dir.join("secrets/component_secret")),
+            sign_in = self.sign_in_port(),
+            accounts_token = path(&self.dir.join("secrets/accounts_token")),
             accounts = match self.server_kind() {
-                Kind::Prosody => format!(
-                    "accounts_address = \"127.0.0.1:{}\"\naccounts_token_file = {}\n",
-                    self.accounts_port(),
-                    path(&self.dir.join("secrets/accounts_token"))
-                ),
-                Kind::Ejabberd => String::new(),
+                Kind::Prosody => format!("accounts_address = \"127.0.0.1:{}\"\n", self.accounts_port()),
+                Kind::Ejabberd => format!("ejabberd_socket = {}\n", path(&self.dir.join("ejabberd/data/api.sock"))),
             },
             federation = self.federation_port(),
             certs = path(&self.certs_dir()),

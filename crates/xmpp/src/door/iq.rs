@@ -1,5 +1,7 @@
 //! Requests: every `get` and `set` has an answer, no `result` and no `error` ever has (RFC 6120 section 8.2.3).
 
+use std::sync::Arc;
+
 use aiox_core::{Caller, Error};
 use aiox_model::agent::AgentCard;
 use xmpp_parsers::{minidom::Element, ns};
@@ -14,7 +16,7 @@ use crate::{
 };
 
 impl<H: Hub> Door<H> {
-    pub(super) async fn iq(&self, stanza: &Stanza) {
+    pub(super) async fn iq(self: &Arc<Self>, stanza: &Stanza) {
         let set = match stanza.type_.as_deref() {
             Some("result") => {
                 if let Some(id) = &stanza.id {
@@ -51,9 +53,9 @@ impl<H: Hub> Door<H> {
         }
     }
 
-    async fn agent_iq(&self, stanza: &Stanza, payload: &Element, set: bool) -> Result<Option<Element>, Fault> {
+    async fn agent_iq(self: &Arc<Self>, stanza: &Stanza, payload: &Element, set: bool) -> Result<Option<Element>, Fault> {
         let (caller, card) = self.entitled(stanza).await.map_err(|error| Fault::from(&error))?;
-        let face = Face { name: card.name.clone(), description: card.description.clone() };
+        let face = Face::of(&card);
         let address = stanza.to.to_bare();
         let node = payload.attr::<str>("node");
         match (payload.name(), payload.ns().as_str()) {
@@ -70,16 +72,20 @@ impl<H: Hub> Door<H> {
             }
             ("query", ns::VERSION) if !set => Ok(Some(disco::version())),
             ("vCard", ns::VCARD) if !set => Ok(Some(disco::vcard(&face, address.as_str()))),
+            ("vcard", disco::NS_VCARD4) if !set => Ok(Some(disco::vcard4(&face, address.as_str()))),
+            ("pubsub", ns::PUBSUB) if !set => disco::published(&face, address.as_str(), payload).map(Some).ok_or_else(Fault::no_item),
             ("command", NS_COMMANDS) if set => self.command(&caller, payload).await.map(Some),
             _ => Err(Fault::unsupported()),
         }
     }
 
     /// The sender and the agent, if the sender may know that it exists.
-    async fn entitled(&self, stanza: &Stanza) -> Result<(Caller, AgentCard), Error> {
+    async fn entitled(self: &Arc<Self>, stanza: &Stanza) -> Result<(Caller, AgentCard), Error> {
         let (sender, agent) = self.parties(&stanza.from, &stanza.to).ok_or(Error::NotFound("agent"))?;
-        let caller = self.hub.caller(&sender).await?;
-        let card = self.hub.card(&caller, &agent).await?;
-        Ok((caller, card))
+        let known = match self.hub.caller(&sender).await {
+            Ok(caller) => self.hub.card(&caller, &agent).await.map(|card| (caller, card)),
+            Err(error) => Err(error),
+        };
+        known.inspect_err(|error| self.denied(&sender, &agent, error))
     }
 }

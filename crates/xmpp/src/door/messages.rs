@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::{Door, adhoc};
 use crate::{
     fault::Fault,
-    guard::Verdict,
+    guard::{Verdict, Why},
     hub::{Hub, Question},
     incoming::{self, Asked, Incoming},
     link::Stanza,
@@ -42,16 +42,16 @@ impl<H: Hub> Door<H> {
         let bot = self.clients(|clients| clients.features(&asked.from)).service || asked.from.domain().as_str().starts_with("agents.");
         let now = Instant::now();
         let verdict = self.guard(|guard| guard.judge(sender.as_str(), agent.as_str(), &asked.body, bot, now));
-        match verdict {
-            Verdict::Pass => {}
-            Verdict::TooFast => {
-                metrics::counter!("aiox_xmpp_braked_total", "reason" => "rate").increment(1);
-                return self.refuse(stanza, &Fault::too_fast()).await;
+        if let Verdict::Brake { why, first, wait } = verdict {
+            metrics::counter!("aiox_xmpp_braked_total", "reason" => why.label()).increment(1);
+            if first {
+                tracing::warn!(%sender, %agent, reason = why.label(), wait_seconds = wait.as_secs_f64(), "messages are braked");
+                // Our own text is not answered: whoever sent it back would do so again.
+                if why != Why::Loop {
+                    self.refuse(stanza, &Fault::too_fast(wait)).await;
+                }
             }
-            Verdict::Loop => {
-                metrics::counter!("aiox_xmpp_braked_total", "reason" => "loop").increment(1);
-                return tracing::info!(%sender, %agent, "dropped a message that looks like an endless exchange");
-            }
+            return;
         }
         let caller = match self.hub.caller(&sender).await {
             Ok(caller) => caller,
@@ -103,8 +103,11 @@ impl<H: Hub> Door<H> {
         }
     }
 
-    async fn fail(&self, stanza: &Stanza, asked: &Asked, error: &Error) {
+    async fn fail(self: &Arc<Self>, stanza: &Stanza, asked: &Asked, error: &Error) {
         let fault = Fault::from(error);
+        if let Some((sender, agent)) = self.parties(&asked.from, &asked.to) {
+            self.denied(&sender, &agent, error);
+        }
         if matches!(error, Error::Internal(_) | Error::Corrupt { .. }) {
             tracing::error!(from = %asked.from, to = %asked.to, error = error.chain(), "a message could not be accepted");
         }

@@ -1,5 +1,6 @@
 //! The door: takes stanzas from the link, calls the hub, answers.
 
+mod access;
 mod adhoc;
 mod iq;
 mod live;
@@ -25,6 +26,7 @@ use xmpp_parsers::{
 
 use crate::{
     clients::Clients,
+    denials::Denials,
     fault::Fault,
     guard::{Brakes, Guard},
     hub::Hub,
@@ -58,6 +60,9 @@ pub(crate) struct Door<H> {
     background: TaskTracker,
     guard: Mutex<Guard>,
     clients: Mutex<Clients>,
+    denials: Mutex<Denials>,
+    /// Denials that are looked at in the background.
+    denying: Arc<tokio::sync::Semaphore>,
     live: Live,
     answers: Answers,
     /// Number of the connection, for telling one from another.
@@ -79,6 +84,8 @@ impl<H: Hub> Door<H> {
             background: TaskTracker::new(),
             guard: Mutex::new(Guard::new(brakes)),
             clients: Mutex::default(),
+            denials: Mutex::default(),
+            denying: Arc::new(tokio::sync::Semaphore::new(access::MAX_DENYING)),
             live: Live::default(),
             answers: Answers::default(),
             connection: AtomicU64::new(0),
@@ -97,7 +104,7 @@ impl<H: Hub> Door<H> {
         let relay = self.background.spawn(relay::run(Arc::clone(&self), outbound.clone(), pongs, broken, ended.clone()));
         self.background.spawn({
             let (door, outbound, ended) = (Arc::clone(&self), outbound.clone(), ended.clone());
-            async move { ended.run_until_cancelled(door.announce(&outbound, None)).await }
+            async move { ended.run_until_cancelled(door.present(&outbound)).await }
         });
 
         let closing = loop {

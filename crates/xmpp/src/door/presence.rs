@@ -2,11 +2,12 @@
 //!
 //! The door never subscribes to users. A refusal looks the same whether the agent is private or does not exist.
 
-use aiox_core::Error;
+use std::sync::Arc;
+
 use tokio::sync::mpsc;
 use xmpp_parsers::jid::Jid;
 
-use super::Door;
+use super::{Door, access::is_denial};
 use crate::{
     disco::{self, Face},
     hub::{Contact, Hub},
@@ -16,7 +17,7 @@ use crate::{
 };
 
 impl<H: Hub> Door<H> {
-    pub(super) async fn presence(&self, stanza: &Stanza) {
+    pub(super) async fn presence(self: &Arc<Self>, stanza: &Stanza) {
         let kind = stanza.type_.as_deref();
         // Everything else is the presence of users, which is none of our business, or an answer to ours.
         if !matches!(kind, Some("subscribe" | "unsubscribe" | "probe")) {
@@ -32,8 +33,8 @@ impl<H: Hub> Door<H> {
         let card = match card {
             Ok(card) => card,
             Err(error) => {
-                let denied = matches!(error, Error::NotFound(_) | Error::Forbidden { .. } | Error::Unauthenticated(_));
-                if kind == Some("subscribe") && denied {
+                self.denied(&sender, &agent, &error);
+                if kind == Some("subscribe") && is_denial(&error) {
                     self.send(&stanza::presence(&bare, &user, Some("unsubscribed"))).await;
                 }
                 // A probe is never answered with `unsubscribed`: the user's server would end a subscription that may only
@@ -41,7 +42,7 @@ impl<H: Hub> Door<H> {
                 return;
             }
         };
-        let face = Face { name: card.name.clone(), description: card.description.clone() };
+        let face = Face::of(&card);
         match kind {
             Some("subscribe") => {
                 if let Err(error) = self.hub.subscribe(&card, &sender).await {

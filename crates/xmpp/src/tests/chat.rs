@@ -238,3 +238,34 @@ async fn an_answer_that_was_lost_behind_the_server_is_sent_again_under_its_id() 
     assert_eq!((attr(&again, "id"), body(&again)), (id, body(&answer)));
     assert_eq!(world.asked(), 1);
 }
+
+#[tokio::test]
+async fn a_braked_sender_gets_one_error_with_the_time_to_wait_and_then_silence() {
+    let server = Server::start().await;
+    let world = World::echoing();
+    let mut options = options(&server);
+    options.brakes = crate::Brakes { burst: 2, per_second: 0.001, ..crate::Brakes::default() };
+    let _door = start(options, &world);
+    let mut peer = server.accept().await;
+    for number in 0..20 {
+        peer.message(&format!("q{number}"), &format!("number {number}")).await;
+    }
+    // Refused whatever the brakes say: with its error, everything before it has been judged.
+    peer.write("<message from='u@hub-a.example/dino' to='bot@agents.hub-a.example' type='groupchat' id='end'><body>x</body></message>").await;
+    let mut errors = Vec::new();
+    loop {
+        let element = peer.next_relevant().await;
+        match (attr(&element, "type"), attr(&element, "id")) {
+            ("error", "end") => break,
+            ("error", _) => errors.push(element),
+            _ => {}
+        }
+    }
+    assert_eq!(world.asked(), 2);
+    let [error] = &errors[..] else { panic!("{errors:?}") };
+    assert_eq!(attr(error, "id"), "q2");
+    let condition = error.get_child("error", crate::link::NS_COMPONENT).unwrap();
+    assert_eq!(attr(condition, "type"), "wait");
+    assert!(condition.has_child("policy-violation", "urn:ietf:params:xml:ns:xmpp-stanzas"));
+    assert!(condition.get_child("text", "urn:ietf:params:xml:ns:xmpp-stanzas").unwrap().text().contains("Please wait"), "{condition:?}");
+}

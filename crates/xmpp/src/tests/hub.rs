@@ -7,7 +7,7 @@ use std::{
 
 use aiox_core::{Caller, Door, Error, Principal, Result, Role, Scope, quota::Limits};
 use aiox_model::{
-    BareJid, RunId, TenantId, TraceId, Ts, UserId,
+    AgentId, BareJid, RunId, TenantId, TraceId, Ts, UserId,
     account::Quota,
     agent::{AgentCard, Visibility},
     run::{Run, RunStatus},
@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use crate::{
     disco::Face,
-    hub::{Accepted, Contact, Hub, Progress, Question, Reply},
+    hub::{Accepted, Contact, Hub, Lost, Progress, Question, Reply},
 };
 
 #[derive(Default)]
@@ -28,6 +28,9 @@ pub(super) struct State {
     pub(super) outbox: Vec<Reply>,
     pub(super) confirmed: Vec<Uuid>,
     pub(super) contacts: Vec<BareJid>,
+    /// Contacts that may no longer use the agent.
+    pub(super) shut_out: Vec<BareJid>,
+    pub(super) denied: Vec<BareJid>,
     pub(super) canceled: Vec<RunId>,
     runs: Vec<RunId>,
     keys: HashMap<(BareJid, String), RunId>,
@@ -44,6 +47,7 @@ pub(super) struct State {
 pub(super) struct World {
     pub(super) state: Arc<Mutex<State>>,
     news: Arc<Notify>,
+    pub(super) narrowed: Arc<Notify>,
     pub(super) confirms: Arc<Notify>,
 }
 
@@ -210,8 +214,37 @@ impl Hub for World {
         self.state.lock().unwrap().contacts.retain(|contact| contact != subscriber);
         Ok(())
     }
+    async fn narrowed(&self) -> Vec<AgentId> {
+        self.narrowed.notified().await;
+        vec![AgentId(card().id)]
+    }
+    async fn lost(&self, _agent: Option<AgentId>, page: mpsc::Sender<Vec<Lost>>) -> Result<()> {
+        let lost = |subscriber: &BareJid| Lost {
+            id: AgentId(card().id),
+            agent: vec![card().jid.parse().unwrap()],
+            subscriber: subscriber.clone(),
+        };
+        let all = {
+            let state = self.state.lock().unwrap();
+            state.contacts.iter().filter(|contact| state.shut_out.contains(contact)).map(lost).collect()
+        };
+        let _ = page.send(all).await;
+        Ok(())
+    }
+    async fn forget(&self, lost: &Lost) -> Result<()> {
+        self.state.lock().unwrap().contacts.retain(|contact| *contact != lost.subscriber);
+        Ok(())
+    }
+    async fn agent_of(&self, address: &BareJid) -> Result<AgentId> {
+        if address.local() == "bot" { Ok(AgentId(card().id)) } else { Err(Error::NotFound("agent")) }
+    }
+    async fn record_denied(&self, stranger: &BareJid, _agent: AgentId) -> Result<()> {
+        self.state.lock().unwrap().denied.push(stranger.clone());
+        self.confirms.notify_one();
+        Ok(())
+    }
     async fn contacts(&self, page: mpsc::Sender<Vec<Contact>>) -> Result<()> {
-        let face = Face { name: "The bot".into(), description: "Answers".into() };
+        let face = Face::of(&card());
         let contact = |subscriber: BareJid| Contact { agent: vec![card().jid.parse().unwrap()], face: face.clone(), subscriber };
         let all = self.state.lock().unwrap().contacts.iter().cloned().map(contact).collect();
         let _ = page.send(all).await;

@@ -46,6 +46,9 @@ async fn every_request_has_an_answer_and_strangers_learn_nothing() {
         ("get", "<query xmlns='jabber:iq:version'/>", true),
         ("get", "<vCard xmlns='vcard-temp'/>", true),
         ("get", "<ping xmlns='urn:xmpp:ping'/>", true),
+        ("get", "<vcard xmlns='urn:ietf:params:xml:ns:vcard-4.0'/>", true),
+        ("get", "<pubsub xmlns='http://jabber.org/protocol/pubsub'><items node='urn:xmpp:avatar:metadata'/></pubsub>", true),
+        ("get", "<pubsub xmlns='http://jabber.org/protocol/pubsub'><items node='urn:xmpp:vcard4'/></pubsub>", true),
         (
             "get",
             "<pubsub xmlns='http://jabber.org/protocol/pubsub'><items node='eu.siacs.conversations.axolotl.devicelist'/></pubsub>",
@@ -75,6 +78,66 @@ async fn every_request_has_an_answer_and_strangers_learn_nothing() {
         .await;
     let answer = peer.next().await;
     assert_eq!(attr(answer.children().next().unwrap().children().next().unwrap(), "category"), "component");
+}
+
+#[tokio::test]
+async fn who_loses_access_is_left_at_once_and_the_others_stay() {
+    let server = Server::start().await;
+    let world = World::default();
+    {
+        let mut state = world.state.lock().unwrap();
+        state.contacts = ["gone@hub-a.example", "u@hub-a.example", "v@hub-a.example"].map(|jid| jid.parse().unwrap()).to_vec();
+        state.shut_out = vec!["gone@hub-a.example".parse().unwrap()];
+    }
+    let _door = start(options(&server), &world);
+    let mut peer = server.accept().await;
+    let mut next = async || {
+        let presence = peer.next().await;
+        (attr(&presence, "type").to_owned(), attr(&presence, "from").to_owned(), attr(&presence, "to").to_owned())
+    };
+    let expected = |type_: &str, from: &str, to: &str| (type_.to_owned(), format!("bot@agents.hub-a.example{from}"), format!("{to}@hub-a.example"));
+    // Who lost access while the link was down hears of it before the others are greeted.
+    assert_eq!(next().await, expected("unavailable", "/aiox", "gone"));
+    assert_eq!(next().await, expected("unsubscribed", "", "gone"));
+    assert_eq!(next().await, expected("", "/aiox", "u"));
+    assert_eq!(next().await, expected("", "/aiox", "v"));
+    // Then somebody loses it while the link is up.
+    world.state.lock().unwrap().shut_out.push("u@hub-a.example".parse().unwrap());
+    world.narrowed.notify_one();
+    assert_eq!(next().await, expected("unavailable", "/aiox", "u"));
+    assert_eq!(next().await, expected("unsubscribed", "", "u"));
+    peer.write("<iq from='v@hub-a.example/x' to='bot@agents.hub-a.example' type='get' id='last'><ping xmlns='urn:xmpp:ping'/></iq>").await;
+    assert_eq!(attr(&peer.next().await, "id"), "last");
+    let left: Vec<String> = world.state.lock().unwrap().contacts.iter().map(ToString::to_string).collect();
+    assert_eq!(left, ["v@hub-a.example"]);
+}
+
+#[tokio::test]
+async fn a_stranger_is_recorded_once_however_it_knocks() {
+    let server = Server::start().await;
+    let world = World::default();
+    let _door = start(options(&server), &world);
+    let mut peer = server.accept().await;
+    for (from, to) in [(STRANGER, "bot"), (STRANGER, "nobody"), ("mallory@elsewhere.example/x", "bot")] {
+        for _ in 0..3 {
+            let to = format!("{to}@agents.hub-a.example");
+            peer.write(&format!("<message from='{from}' to='{to}' type='chat' id='q'><body>hi</body></message>")).await;
+            peer.write(&format!("<iq from='{from}' to='{to}' type='get' id='q'><ping xmlns='urn:xmpp:ping'/></iq>")).await;
+            peer.write(&format!("<presence from='{from}' to='{to}' type='subscribe'/>")).await;
+            for _ in 0..3 {
+                peer.next().await;
+            }
+        }
+    }
+    let both = async {
+        while world.state.lock().unwrap().denied.len() < 2 {
+            world.confirms.notified().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(10), both).await.expect("not recorded in time");
+    let mut denied: Vec<String> = world.state.lock().unwrap().denied.iter().map(ToString::to_string).collect();
+    denied.sort();
+    assert_eq!(denied, ["eve@elsewhere.example", "mallory@elsewhere.example"]);
 }
 
 #[tokio::test]

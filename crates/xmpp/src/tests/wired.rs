@@ -109,9 +109,17 @@ impl Hub {
         self.cases.accounts.register(body, Origin { address: None, trace: TraceId(Uuid::now_v7()) }).await.unwrap();
     }
 
+    async fn caller(&self, name: &str) -> aiox_core::Caller {
+        let jid: BareJid = format!("{name}@hub-a.example").parse().unwrap();
+        self.cases.accounts.caller_for_jid(&jid, TraceId(Uuid::now_v7())).await.unwrap().unwrap()
+    }
+
+    async fn id(&self, agent: &str) -> aiox_model::AgentId {
+        self.cases.agents.id_of(&aiox_app::AgentRef::parse(agent).unwrap()).await.unwrap()
+    }
+
     async fn agent(&self, owner: &str, handle: &str, visibility: Visibility) -> String {
-        let jid: BareJid = format!("{owner}@hub-a.example").parse().unwrap();
-        let caller = self.cases.accounts.caller_for_jid(&jid, TraceId(Uuid::now_v7())).await.unwrap().unwrap();
+        let caller = self.caller(owner).await;
         let new = json!({ "name": format!("The {handle}"), "system_prompt": "Be kind.", "handle": handle, "visibility": visibility });
         let new: AgentCreate = serde_json::from_value(new).unwrap();
         self.cases.agents.create(&caller, new).await.unwrap().jid
@@ -213,6 +221,68 @@ async fn a_private_agent_looks_like_a_missing_one_to_everybody_else() {
     // Somebody with an address of our domain and no account.
     peer.write(&message("mallory", &jid, "q", "hello")).await;
     assert_eq!(attr(&peer.next_relevant().await, "type"), "error");
+}
+
+#[tokio::test]
+async fn a_revoked_grant_and_a_deleted_agent_end_subscriptions() {
+    let (server, hub) = (Server::start().await, hub(100).await);
+    hub.user("alice").await;
+    let _door = start(&server, &hub);
+    let mut peer = server.accept().await;
+    let owner = hub.caller("alice").await;
+    let shared = hub.agent("alice", "shared", Visibility::Private).await;
+    let id = hub.id(&shared).await;
+    let grant = |grantee: &str| serde_json::from_value(json!({ "kind": "jid", "grantee": grantee })).unwrap();
+    let bob = hub.cases.agents.grant(&owner, id, grant("bob@elsewhere.example")).await.unwrap();
+    hub.cases.agents.grant(&owner, id, grant("carol@elsewhere.example")).await.unwrap();
+    for name in ["bob", "carol"] {
+        peer.write(&format!("<presence from='{name}@elsewhere.example' to='{shared}' type='subscribe'/>")).await;
+        assert_eq!(attr(&peer.next().await, "type"), "subscribed");
+        assert_eq!(peer.next().await.attr::<str>("type"), None);
+    }
+    hub.cases.agents.revoke(&owner, id, bob.id.into()).await.unwrap();
+    // By each address that bob may know it by.
+    for address in [shared.as_str(), "shared@agents.hub-a.example"] {
+        for type_ in ["unavailable", "unsubscribed"] {
+            let presence = peer.next().await;
+            assert_eq!((attr(&presence, "type"), attr(&presence, "to")), (type_, "bob@elsewhere.example"));
+            assert_eq!(attr(&presence, "from").trim_end_matches("/aiox"), address);
+        }
+    }
+    hub.cases.agents.delete(&owner, id).await.unwrap();
+    for _ in 0..4 {
+        assert_eq!(attr(&peer.next().await, "to"), "carol@elsewhere.example");
+    }
+    peer.write("<iq from='alice@hub-a.example/x' to='agents.hub-a.example' type='get' id='last'><ping xmlns='urn:xmpp:ping'/></iq>").await;
+    assert_eq!(attr(&peer.next().await, "id"), "last");
+    while !hub.cases.contacts.page(None, 10).await.unwrap().is_empty() {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn the_owner_reads_who_was_denied_its_agent() {
+    let (server, hub) = (Server::start().await, hub(100).await);
+    hub.user("alice").await;
+    let jid = hub.agent("alice", "secret", Visibility::Private).await;
+    let _door = start(&server, &hub);
+    let mut peer = server.accept().await;
+    for address in [jid.as_str(), "secret@agents.hub-a.example", "nobody@agents.hub-a.example"] {
+        peer.write(&format!("<message from='eve@elsewhere.example/x' to='{address}' type='chat' id='q'><body>hi</body></message>")).await;
+        assert_eq!(attr(&peer.next_relevant().await, "type"), "error");
+    }
+    let owner = hub.caller("alice").await;
+    let filter = aiox_store::audit::Filter { action: Some("auth.denied".into()), ..aiox_store::audit::Filter::default() };
+    let records = loop {
+        let (records, _) = hub.cases.agents.audit(&owner, None, filter.clone(), 10, 0).await.unwrap();
+        if !records.is_empty() {
+            break records;
+        }
+        tokio::task::yield_now().await;
+    };
+    let [record] = &records[..] else { panic!("{records:?}") };
+    assert_eq!((record.actor.as_str(), record.outcome.as_str()), ("jid:eve@elsewhere.example", "denied"));
+    assert_eq!(record.resource_id, Some(hub.id(&jid).await.uuid().to_string()));
 }
 
 #[tokio::test]
