@@ -3,7 +3,10 @@
 
 use std::fmt;
 
-use crate::worker::v1::{MemoryEntry, TaskDelta, TaskEvent, TaskRequest, TaskResponse};
+use crate::worker::v1::{
+    MemoryEntry, ModelDelta, ModelMessage, ModelRequest, ModelResponse, ModelTool, ModelToolCall, ModelVector, TaskDelta, TaskEvent,
+    TaskRequest, TaskResponse,
+};
 
 impl fmt::Debug for TaskRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -47,6 +50,57 @@ impl fmt::Debug for TaskEvent {
     }
 }
 
+impl fmt::Debug for ModelRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ModelRequest")
+            .field("request_id", &self.request_id)
+            .field("operation", &self.operation)
+            .field("provider", &self.provider)
+            .field("model", &self.model)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for ModelMessage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ModelMessage").field("role", &self.role).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for ModelTool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ModelTool").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for ModelToolCall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ModelToolCall").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for ModelDelta {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ModelDelta").field("request_id", &self.request_id).field("bytes", &self.text.len()).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for ModelResponse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ModelResponse")
+            .field("request_id", &self.request_id)
+            .field("finish_reason", &self.finish_reason)
+            .field("error_code", &self.error_code)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for ModelVector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ModelVector").field("length", &self.values.len()).finish_non_exhaustive()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -65,6 +119,29 @@ mod tests {
         };
         let text = format!("{message:?}");
         assert!(text.contains("run_1"), "{text}");
+        assert!(!text.contains("canary"), "{text}");
+    }
+
+    #[test]
+    fn a_model_call_in_a_log_line_does_not_tell_what_was_said() {
+        let canary = || "canary".to_owned();
+        let call = ModelToolCall { id: "c1".into(), name: "clock".into(), arguments_json: canary() };
+        let request = ModelRequest {
+            request_id: "req_1".into(),
+            messages: vec![ModelMessage {
+                role: "user".into(),
+                content: canary(),
+                tool_calls: vec![call.clone()],
+                ..ModelMessage::default()
+            }],
+            texts: vec![canary()],
+            stop: vec![canary()],
+            ..ModelRequest::default()
+        };
+        let response = ModelResponse { request_id: "req_1".into(), text: canary(), tool_calls: vec![call], ..ModelResponse::default() };
+        let delta = ModelDelta { request_id: "req_1".into(), text: canary() };
+        let text = format!("{request:?} {:?} {response:?} {delta:?}", request.messages);
+        assert!(text.contains("req_1"), "{text}");
         assert!(!text.contains("canary"), "{text}");
     }
 }

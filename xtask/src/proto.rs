@@ -9,8 +9,20 @@ use anyhow::Context;
 const FILES: &[&str] = &["worker/v1/worker.proto"];
 
 /// Messages with prompts and answers in them; `aiox-proto` writes their `Debug` by hand, without.
-const CONFIDENTIAL: &[&str] =
-    &[".worker.v1.TaskRequest", ".worker.v1.TaskResponse", ".worker.v1.MemoryEntry", ".worker.v1.TaskDelta", ".worker.v1.TaskEvent"];
+const CONFIDENTIAL: &[&str] = &[
+    ".worker.v1.TaskRequest",
+    ".worker.v1.TaskResponse",
+    ".worker.v1.MemoryEntry",
+    ".worker.v1.TaskDelta",
+    ".worker.v1.TaskEvent",
+    ".worker.v1.ModelRequest",
+    ".worker.v1.ModelMessage",
+    ".worker.v1.ModelTool",
+    ".worker.v1.ModelToolCall",
+    ".worker.v1.ModelDelta",
+    ".worker.v1.ModelResponse",
+    ".worker.v1.ModelVector",
+];
 
 /// Where the repository is: the parent of this crate.
 fn repository() -> anyhow::Result<PathBuf> {
@@ -25,6 +37,7 @@ fn generate_into(out: &Path) -> anyhow::Result<()> {
         .btree_map(".")
         .skip_debug(CONFIDENTIAL.iter().copied())
         .boxed(".worker.v1.ServerMessage.payload.task_request")
+        .boxed(".worker.v1.ServerMessage.payload.model_request")
         .emit_rerun_if_changed(false)
         .out_dir(out)
         .compile_fds(descriptors)

@@ -3,7 +3,7 @@
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct WorkerMessage {
     /// Exactly one message.
-    #[prost(oneof = "worker_message::Payload", tags = "1, 2, 10, 11, 12, 13")]
+    #[prost(oneof = "worker_message::Payload", tags = "1, 2, 10, 11, 12, 13, 20, 21")]
     pub payload: ::core::option::Option<worker_message::Payload>,
 }
 /// Nested message and enum types in `WorkerMessage`.
@@ -29,19 +29,25 @@ pub mod worker_message {
         /// The worker takes no further tasks and will leave when its running ones are done. Protocol 2.
         #[prost(message, tag = "13")]
         DrainNotice(super::DrainNotice),
+        /// A piece of a model's answer while it is being made. Only after a `model_request`.
+        #[prost(message, tag = "20")]
+        ModelDelta(super::ModelDelta),
+        /// The end of a model call. Only after a `model_request`.
+        #[prost(message, tag = "21")]
+        ModelResponse(super::ModelResponse),
     }
 }
 /// What a hub says on the stream.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ServerMessage {
     /// Exactly one message.
-    #[prost(oneof = "server_message::Payload", tags = "1, 2, 10, 11, 12")]
+    #[prost(oneof = "server_message::Payload", tags = "1, 2, 10, 11, 12, 20, 21")]
     pub payload: ::core::option::Option<server_message::Payload>,
 }
 /// Nested message and enum types in `ServerMessage`.
 pub mod server_message {
     /// Exactly one message.
-    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Payload {
         /// The answer to `register`.
         #[prost(message, tag = "1")]
@@ -58,6 +64,12 @@ pub mod server_message {
         /// The hub has stored the result (or refuses it for good): the worker may forget it. Protocol 2.
         #[prost(message, tag = "12")]
         ResultAck(super::ResultAck),
+        /// A model call that belongs to no run. Only to workers that registered with `max_model_calls`.
+        #[prost(message, tag = "20")]
+        ModelRequest(::prost::alloc::boxed::Box<super::ModelRequest>),
+        /// Stop a model call; its end is reported with error code `canceled` or `timeout`.
+        #[prost(message, tag = "21")]
+        CancelModel(super::CancelModel),
     }
 }
 /// Who the worker is and what it is able to run.
@@ -99,6 +111,15 @@ pub struct RegisterWorker {
     /// The tasks it still works on, or has an unacknowledged result for, after a lost connection.
     #[prost(message, repeated, tag = "27")]
     pub held: ::prost::alloc::vec::Vec<HeldTask>,
+    /// How many model calls it serves at once beside its tasks; 0 means that it serves none.
+    #[prost(uint32, tag = "40")]
+    pub max_model_calls: u32,
+    /// Those of its providers that make embeddings.
+    #[prost(string, repeated, tag = "41")]
+    pub embedding_providers: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The models, as `provider/model`, that its configuration names and that the hub may offer to its users.
+    #[prost(string, repeated, tag = "42")]
+    pub named_models: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// A task that a worker held when its connection was lost.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -348,6 +369,165 @@ pub struct HeartbeatResponse {
     /// False: the hub knows no live session of this worker; it should register again.
     #[prost(bool, tag = "1")]
     pub ok: bool,
+}
+/// One call of a model. It is not stored by the worker and not repeated after a lost connection.
+#[derive(Clone, PartialEq, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct ModelRequest {
+    /// The call's id.
+    #[prost(string, tag = "1")]
+    pub request_id: ::prost::alloc::string::String,
+    /// `chat` or `embed`.
+    #[prost(string, tag = "2")]
+    pub operation: ::prost::alloc::string::String,
+    /// The provider to use.
+    #[prost(string, tag = "3")]
+    pub provider: ::prost::alloc::string::String,
+    /// The provider's name of the model.
+    #[prost(string, tag = "4")]
+    pub model: ::prost::alloc::string::String,
+    /// The conversation of a chat, oldest first.
+    #[prost(message, repeated, tag = "5")]
+    pub messages: ::prost::alloc::vec::Vec<ModelMessage>,
+    /// The tools that the model may ask for.
+    #[prost(message, repeated, tag = "6")]
+    pub tools: ::prost::alloc::vec::Vec<ModelTool>,
+    /// Which tool it asks for: empty or `auto`, `none`, `required`, or `tool:<name>`.
+    #[prost(string, tag = "7")]
+    pub tool_choice: ::prost::alloc::string::String,
+    /// Sampling temperature; absent leaves it to the provider.
+    #[prost(double, optional, tag = "8")]
+    pub temperature: ::core::option::Option<f64>,
+    /// Nucleus sampling; absent leaves it to the provider.
+    #[prost(double, optional, tag = "9")]
+    pub top_p: ::core::option::Option<f64>,
+    /// Longest answer, in tokens; 0 leaves it to the provider.
+    #[prost(uint32, tag = "10")]
+    pub max_output_tokens: u32,
+    /// Texts that end the answer.
+    #[prost(string, repeated, tag = "11")]
+    pub stop: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The texts to embed.
+    #[prost(string, repeated, tag = "12")]
+    pub texts: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Length of the vectors; 0 leaves it to the model.
+    #[prost(uint32, tag = "13")]
+    pub dimensions: u32,
+    /// Time the call may take, in milliseconds from its arrival; 0 means the worker's own limit.
+    #[prost(uint64, tag = "14")]
+    pub timeout_ms: u64,
+    /// Whether somebody wants `model_delta` while the answer is made.
+    #[prost(bool, tag = "15")]
+    pub stream: bool,
+    /// W3C trace context of the call.
+    #[prost(string, tag = "16")]
+    pub traceparent: ::prost::alloc::string::String,
+}
+/// A message of a conversation.
+#[derive(Clone, PartialEq, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct ModelMessage {
+    /// `system`, `user`, `assistant` or `tool`.
+    #[prost(string, tag = "1")]
+    pub role: ::prost::alloc::string::String,
+    /// The text.
+    #[prost(string, tag = "2")]
+    pub content: ::prost::alloc::string::String,
+    /// The calls that an assistant asked for.
+    #[prost(message, repeated, tag = "3")]
+    pub tool_calls: ::prost::alloc::vec::Vec<ModelToolCall>,
+    /// The call whose result a `tool` message is.
+    #[prost(string, tag = "4")]
+    pub tool_call_id: ::prost::alloc::string::String,
+    /// Name of the speaker.
+    #[prost(string, tag = "5")]
+    pub name: ::prost::alloc::string::String,
+}
+/// A tool that a model may ask for.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct ModelTool {
+    /// Its name.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// What it does.
+    #[prost(string, tag = "2")]
+    pub description: ::prost::alloc::string::String,
+    /// JSON Schema of its arguments; empty means an object.
+    #[prost(string, tag = "3")]
+    pub parameters_json: ::prost::alloc::string::String,
+}
+/// A wanted call of a tool.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct ModelToolCall {
+    /// The provider's id of the call.
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    /// The tool.
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    /// Its arguments (JSON).
+    #[prost(string, tag = "3")]
+    pub arguments_json: ::prost::alloc::string::String,
+}
+/// A piece of a model's answer.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct ModelDelta {
+    /// The call.
+    #[prost(string, tag = "1")]
+    pub request_id: ::prost::alloc::string::String,
+    /// The text to append.
+    #[prost(string, tag = "2")]
+    pub text: ::prost::alloc::string::String,
+}
+/// The end of a model call.
+#[derive(Clone, PartialEq, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct ModelResponse {
+    /// The call.
+    #[prost(string, tag = "1")]
+    pub request_id: ::prost::alloc::string::String,
+    /// The whole answer of a chat.
+    #[prost(string, tag = "2")]
+    pub text: ::prost::alloc::string::String,
+    /// The calls of tools that the model asks for.
+    #[prost(message, repeated, tag = "3")]
+    pub tool_calls: ::prost::alloc::vec::Vec<ModelToolCall>,
+    /// Why the model stopped: `stop`, `length`, `tool_calls`, `content_filter`.
+    #[prost(string, tag = "4")]
+    pub finish_reason: ::prost::alloc::string::String,
+    /// One for each text, in order.
+    #[prost(message, repeated, tag = "5")]
+    pub vectors: ::prost::alloc::vec::Vec<ModelVector>,
+    /// Tokens of the prompt.
+    #[prost(uint64, tag = "6")]
+    pub input_tokens: u64,
+    /// Tokens of the answer.
+    #[prost(uint64, tag = "7")]
+    pub output_tokens: u64,
+    /// Not empty: the call failed. A stable code, for example `provider_rate_limited`.
+    #[prost(string, tag = "8")]
+    pub error_code: ::prost::alloc::string::String,
+}
+/// An embedding.
+#[derive(Clone, PartialEq, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct ModelVector {
+    /// Its numbers.
+    #[prost(float, repeated, tag = "1")]
+    pub values: ::prost::alloc::vec::Vec<f32>,
+}
+/// Stop a model call.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CancelModel {
+    /// The call.
+    #[prost(string, tag = "1")]
+    pub request_id: ::prost::alloc::string::String,
+    /// `canceled` or `timeout`.
+    #[prost(string, tag = "2")]
+    pub reason: ::prost::alloc::string::String,
 }
 /// Generated client implementations.
 pub mod worker_service_client {
