@@ -9,12 +9,16 @@ mod address;
 mod auth;
 mod bound;
 mod context;
+mod documented;
 mod error;
 mod frames;
+pub mod openapi;
 mod read;
 mod routes;
 mod state;
+mod v1;
+mod verbs;
 
 pub use address::{Network, NetworkError};
-pub use routes::{router, router_with};
+pub use routes::{openapi as operations, router, router_with};
 pub use state::{Check, Health, HttpOptions, HttpState, Standing};

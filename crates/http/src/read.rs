@@ -109,11 +109,20 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Asked<T> {
 }
 
 /// Which page of a list. What cannot be read falls back to the default, as published.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct Paging {
+    /// The page's number, from 1; default 1.
+    #[param(value_type = Option<u32>, minimum = 1, example = 1)]
     page: Option<String>,
+    /// Items a page holds at most, 1 to 100; default 20.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 100, example = 20)]
     page_size: Option<String>,
+    /// Instead of `page_size`: most items, 1 to 100.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 100)]
     limit: Option<String>,
+    /// Instead of `page`: items to leave out.
+    #[param(value_type = Option<u32>, minimum = 0)]
     offset: Option<String>,
 }
 

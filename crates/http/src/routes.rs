@@ -29,15 +29,20 @@ use tower_http::{
     normalize_path::NormalizePath,
 };
 
+use utoipa::openapi::OpenApi;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
 use crate::{
     HttpOptions, HttpState,
     auth::gate,
     bound::Streams,
     context::{REQUEST_ID, context, limit, quick},
     error::{Failure, Result},
+    openapi::base,
+    v1, verbs,
 };
 
-type App = Arc<HttpState>;
+pub(crate) type App = Arc<HttpState>;
 
 /// The REST door. Serve it with `into_make_service_with_connect_info::<SocketAddr>()`: without it every client counts as one.
 pub fn router(state: HttpState) -> Router {
@@ -48,12 +53,14 @@ pub fn router(state: HttpState) -> Router {
 /// contained panics, the time limit of quick requests, metrics. They authenticate for themselves.
 pub fn router_with(state: HttpState, more: Router) -> Router {
     let app = Arc::new(state);
+    let (gated, hurried) = (from_fn_with_state(app.clone(), gate), from_fn(quick));
     let routes = Router::new()
-        .merge(open())
-        .merge(sign_in(&app))
-        .merge(quick_routes(&app))
-        .merge(slow_routes(&app))
-        .merge(Router::new().route("/api/v1/agents/{agent}/chat/ws", get(socket::open)).method_not_allowed_fallback(no_method))
+        .merge(plain(open()).route_layer(hurried.clone()))
+        .merge(plain(sign_out()).route_layer(gated.clone()).merge(plain(sign_in())).route_layer(from_fn_with_state(app.clone(), limit)).route_layer(hurried.clone()))
+        .merge(plain(quick_routes()).route_layer(gated.clone()).route_layer(hurried.clone()))
+        .merge(plain(slow_routes()).route_layer(gated))
+        .merge(plain(OpenApiRouter::new().route("/api/v1/agents/{agent}/chat/ws", get(socket::open))))
+        .merge(v1::router(&app))
         .with_state(app.clone())
         .merge(more.method_not_allowed_fallback(no_method).layer(from_fn(quick)))
         .fallback(no_route)
@@ -62,41 +69,53 @@ pub fn router_with(state: HttpState, more: Router) -> Router {
         .layer(cors(&app.options))
         .layer(from_fn_with_state(app, context));
     // The path is trimmed before it is matched, so the trimming has to stand around the routes.
-    Router::new().fallback_service(NormalizePath::trim_trailing_slash(routes))
+    let split = Router::new().fallback_service(NormalizePath::trim_trailing_slash(routes));
+    Router::new().fallback_service(tower::Layer::layer(&from_fn(verbs::split), split))
 }
 
-fn open() -> Router<App> {
-    Router::new()
+/// The document of these routes, before [`finish`](crate::openapi::finish).
+pub fn openapi() -> OpenApi {
+    let all = OpenApiRouter::with_openapi(base())
+        .merge(open())
+        .merge(sign_in())
+        .merge(sign_out())
+        .merge(quick_routes())
+        .merge(slow_routes())
+        .merge(v1::routes());
+    all.into_openapi()
+}
+
+/// The routes without their document. An unknown method is answered as the contract says.
+pub(crate) fn plain(documented: OpenApiRouter<App>) -> Router<App> {
+    documented.split_for_parts().0.method_not_allowed_fallback(no_method)
+}
+
+fn open() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
         .route("/health/live", get(health::live))
         .route("/health/ready", get(health::ready))
         .route("/health", get(health::ready))
         .route("/metrics", get(health::metrics))
-        .method_not_allowed_fallback(no_method)
-        .route_layer(from_fn(quick))
 }
 
-fn sign_in(app: &App) -> Router<App> {
-    let logout = Router::new()
-        .route("/api/v1/auth/logout", post(auth::logout))
-        .method_not_allowed_fallback(no_method)
-        .route_layer(from_fn_with_state(app.clone(), gate));
-    Router::new()
+fn sign_in() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
         .route("/api/v1/auth/register", post(auth::register))
         .route("/api/v1/auth/login", post(auth::login))
         .route("/api/v1/auth/refresh", post(auth::refresh))
-        .method_not_allowed_fallback(no_method)
-        .merge(logout)
-        .route_layer(from_fn_with_state(app.clone(), limit))
-        .route_layer(from_fn(quick))
 }
 
-fn quick_routes(app: &App) -> Router<App> {
-    Router::new()
+fn sign_out() -> OpenApiRouter<App> {
+    OpenApiRouter::new().route("/api/v1/auth/logout", post(auth::logout))
+}
+
+fn quick_routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
         .route("/api/v1/me", get(account::me))
         .route("/api/v1/me/password", post(account::password))
         .route("/api/v1/keys", get(account::keys).post(account::create_key))
         .route("/api/v1/keys/{key}", delete(account::revoke_key))
-        .route("/api/v1/agents", get(agents::list).post(agents::create))
+        .routes(routes!(agents::list, agents::create))
         .route("/api/v1/agents/{agent}", get(agents::show).put(agents::update).delete(agents::delete))
         .route("/api/v1/agents/{agent}/restore", post(agents::restore))
         .route("/api/v1/agents/{agent}/grants", get(agents::grants).post(agents::grant))
@@ -117,18 +136,13 @@ fn quick_routes(app: &App) -> Router<App> {
         .route("/api/v1/admin/users/{user}", patch(admin::change_user))
         .route("/api/v1/admin/invites", post(admin::invite))
         .route("/api/v1/admin/workers", get(admin::workers))
-        .method_not_allowed_fallback(no_method)
-        .route_layer(from_fn_with_state(app.clone(), gate))
-        .route_layer(from_fn(quick))
 }
 
 /// Routes that wait or stream for as long as a run takes.
-fn slow_routes(app: &App) -> Router<App> {
-    Router::new()
+fn slow_routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
         .route("/api/v1/agents/{agent}/chat", post(chat::post))
         .route("/api/v1/runs/{run}/events", get(events::follow))
-        .method_not_allowed_fallback(no_method)
-        .route_layer(from_fn_with_state(app.clone(), gate))
 }
 
 async fn no_route() -> Failure {

@@ -18,11 +18,13 @@
 pub mod account;
 pub mod agent;
 pub mod body;
+pub mod documents;
 pub mod federation;
 mod id;
 pub mod jid;
 pub mod run;
 mod time;
+pub mod v1;
 
 pub use id::{
     AgentId, ApiKeyId, AuditId, ConversationId, EnvelopeId, EventId, GrantId, IdError, InviteId, MessageId, RunId, SessionId, TenantId,

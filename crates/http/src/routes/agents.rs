@@ -12,9 +12,13 @@ use serde_json::{Map, Value};
 use super::{App, agent_id};
 use crate::{
     auth::Signed,
+    documented::{Conflicting, Gated, Invalid, Sized},
     error::{Failure, Result},
     read::{Asked, Body, Paging, Place, created, data, message, typed},
 };
+
+type AgentData = Data<Agent>;
+type AgentPage = Page<Agent>;
 
 /// Agents of peers that one answer shows at most.
 const KNOWN: u32 = 1000;
@@ -35,10 +39,34 @@ fn read<T: DeserializeOwned>(body: Map<String, Value>) -> Result<T> {
     typed("", &Value::Object(body))
 }
 
+/// Create an agent
+///
+/// The caller becomes its owner. The answer has the agent's address, at which it can be reached by XMPP and from other hubs.
+#[utoipa::path(
+    post,
+    path = "/api/v1/agents",
+    tag = "agents",
+    operation_id = "create_agent",
+    security(("bearer" = ["agents:write"]), ("api_key" = ["agents:write"])),
+    request_body = AgentCreate,
+    responses((status = 201, description = "The agent.", body = AgentData), Gated, Invalid, Sized, Conflicting)
+)]
 pub(super) async fn create(State(app): State<App>, Signed(caller): Signed, Body(body): Body<Map<String, Value>>) -> Result<Response> {
     Ok(created(app.agents.create(&caller, read::<AgentCreate>(body)?).await?))
 }
 
+/// List the caller's agents
+///
+/// Newest first, only those that the caller owns.
+#[utoipa::path(
+    get,
+    path = "/api/v1/agents",
+    tag = "agents",
+    operation_id = "list_agents",
+    security(("bearer" = ["agents:read"]), ("api_key" = ["agents:read"])),
+    params(Paging),
+    responses((status = 200, description = "One page of agents.", body = AgentPage), Gated)
+)]
 pub(super) async fn list(State(app): State<App>, Signed(caller): Signed, Asked(paging): Asked<Paging>) -> Result<Json<Page<Agent>>> {
     let cut = paging.cut();
     Ok(cut.page(app.agents.list(&caller, cut.limit, cut.offset).await?))

@@ -1,0 +1,45 @@
+//! The index of published documents: what is listed here has a name in the OpenAPI documents and a file in `schemas/v1`.
+//!
+//! A type's schema is what schemars derives, and nothing else. `utoipa` describes paths and operations and refers to a type by its
+//! name alone, so there is one truth about shapes. To publish a type: derive `JsonSchema`, list it here, run `make spec`.
+
+use std::borrow::Cow;
+
+use schemars::{JsonSchema, SchemaGenerator};
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{Ref, RefOr, Schema},
+};
+
+use crate::{account, agent, body, run, v1};
+
+macro_rules! documents {
+    ($($type:ty),* $(,)?) => {
+        $(
+            impl PartialSchema for $type {
+                fn schema() -> RefOr<Schema> {
+                    RefOr::Ref(Ref::from_schema_name(<$type as JsonSchema>::schema_name()))
+                }
+            }
+            impl ToSchema for $type {
+                fn name() -> Cow<'static, str> {
+                    <$type as JsonSchema>::schema_name()
+                }
+            }
+        )*
+        /// Adds every published document to a generator.
+        pub fn register(generator: &mut SchemaGenerator) {
+            $(generator.subschema_for::<$type>();)*
+        }
+    };
+}
+
+documents! {
+    account::ApiKey, account::AuditLog, account::Login, account::NewApiKey, account::Quota, account::Refresh, account::Register,
+    account::TokenPair, account::User,
+    agent::Agent, agent::AgentCard, agent::AgentCreate, agent::AgentUpdate, agent::Grant, agent::NewGrant,
+    body::ErrorBody, body::Message,
+    run::ChatReply, run::ChatRequest, run::Conversation, run::HistoryMessage, run::Run, run::RunDelta, run::RunEvent,
+    v1::error::ErrorBody,
+    body::Data<agent::Agent>, body::Page<agent::Agent>, body::Data<Vec<agent::AgentCard>>,
+}
