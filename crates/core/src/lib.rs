@@ -7,6 +7,7 @@
 
 pub mod access;
 pub mod agent;
+pub mod agentos;
 pub mod caller;
 mod error;
 pub mod gateway;

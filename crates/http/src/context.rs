@@ -20,9 +20,9 @@ use uuid::Uuid;
 use crate::{
     HttpState, address,
     error::{Failure, Shown},
+    surface::{Names, Surface},
 };
 
-pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Time for a request that does not stream or wait for an answer.
 const QUICK: Duration = Duration::from_secs(15);
 
@@ -50,17 +50,15 @@ pub(crate) async fn context(State(app): State<Arc<HttpState>>, mut request: Requ
     let began = Instant::now();
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
     let address = address::client(peer, request.headers(), &app.options.trusted_proxies);
-    let given = request.headers().get(&REQUEST_ID).filter(|value| is_request_id(value)).cloned();
-    // A UUID of the client is the correlation id too, so that both sides' logs meet.
-    let own = given.as_ref().and_then(|value| Uuid::try_parse_ascii(value.as_bytes()).ok());
-    let trace = TraceId(own.unwrap_or_else(Uuid::new_v4));
-    let id = given.or_else(|| HeaderValue::try_from(trace.uuid().to_string()).ok());
+    let names = Names::of(Surface::of(request.uri().path()), request.headers(), Uuid::new_v4);
+    let trace = names.trace;
 
     let method = method_label(request.method());
     let path = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str).to_owned();
     request.extensions_mut().insert(Facts { trace, address });
+    request.extensions_mut().insert(names.clone());
     let large = declared_length(&request).is_some_and(|length| length > app.options.max_body as u64);
-    let span = tracing::info_span!("http", %trace, method, path);
+    let span = tracing::info_span!("http", %trace, correlation_id = %names.correlation, method, path);
     let mut response = match large {
         true => Failure::App(too_large(app.options.max_body)).into_response(),
         false => next.run(request).instrument(span).await,
@@ -68,9 +66,9 @@ pub(crate) async fn context(State(app): State<Arc<HttpState>>, mut request: Requ
 
     if let Some(shown) = response.extensions_mut().remove::<Shown>() {
         let kept = std::mem::take(response.headers_mut());
-        response = shown.response(trace);
+        response = shown.response(names.surface, &names.correlation);
         for (name, value) in &kept {
-            // CORS and `Allow`; what describes the empty body goes.
+            // CORS, `Allow` and the tenant; what describes the empty body goes.
             if name != header::CONTENT_LENGTH && name != header::CONTENT_TYPE {
                 response.headers_mut().append(name, value.clone());
             }
@@ -79,9 +77,7 @@ pub(crate) async fn context(State(app): State<Arc<HttpState>>, mut request: Requ
     for (name, value) in SECURITY {
         response.headers_mut().insert(name, HeaderValue::from_static(value));
     }
-    if let Some(id) = id {
-        response.headers_mut().insert(REQUEST_ID, id);
-    }
+    names.write(response.headers_mut());
     metrics::counter!("aiox_http_requests_total", "method" => method, "path" => path.clone(), "status" => response.status().as_str().to_owned())
         .increment(1);
     metrics::histogram!("aiox_http_request_duration_seconds", "method" => method, "path" => path).record(began.elapsed());
@@ -109,11 +105,6 @@ pub(crate) fn too_large(limit: usize) -> aiox_core::Error {
 
 fn declared_length(request: &Request) -> Option<u64> {
     request.headers().get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
-}
-
-/// Short and printable, so that it can go into a header and a log line as it is.
-fn is_request_id(value: &HeaderValue) -> bool {
-    (1..=128).contains(&value.len()) && value.as_bytes().iter().all(u8::is_ascii_graphic)
 }
 
 /// Unknown methods share one label: clients must not be able to make new time series.

@@ -1,4 +1,4 @@
-//! The REST door: `/api/v1`, health and metrics.
+//! The REST door: `/api/v1`, `/v1`, health and metrics.
 //!
 //! A handler reads the request, calls one use case and maps its answer; nothing is decided here. Every request passes
 //! [`context`] (correlation id, client address, security headers, the one error body, metrics), then its group's gate.
@@ -16,6 +16,7 @@ pub mod openapi;
 mod read;
 mod routes;
 mod state;
+mod surface;
 mod v1;
 mod verbs;
 

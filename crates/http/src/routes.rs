@@ -36,9 +36,10 @@ use crate::{
     HttpOptions, HttpState,
     auth::gate,
     bound::Streams,
-    context::{REQUEST_ID, context, limit, quick},
+    context::{context, limit, quick},
     error::{Failure, Result},
     openapi::base,
+    surface::{CORRELATION_ID, REQUEST_ID, TENANT_ID, TRACEPARENT},
     v1, verbs,
 };
 
@@ -170,8 +171,11 @@ fn cors(options: &HttpOptions) -> CorsLayer {
             HeaderName::from_static("idempotency-key"),
             HeaderName::from_static("last-event-id"),
             HeaderName::from_static("x-api-key"),
+            CORRELATION_ID,
+            TENANT_ID,
+            TRACEPARENT,
         ])
-        .expose_headers([REQUEST_ID])
+        .expose_headers([REQUEST_ID, CORRELATION_ID, TENANT_ID, TRACEPARENT, HeaderName::from_static("idempotency-replayed")])
         .max_age(std::time::Duration::from_secs(300));
     if options.cors_origins.iter().any(|origin| origin == "*") {
         return layer.allow_origin(AnyOrigin);

@@ -40,6 +40,11 @@ documents! {
     agent::Agent, agent::AgentCard, agent::AgentCreate, agent::AgentUpdate, agent::Grant, agent::NewGrant,
     body::ErrorBody, body::Message,
     run::ChatReply, run::ChatRequest, run::Conversation, run::HistoryMessage, run::Run, run::RunDelta, run::RunEvent,
+    v1::agent::AgentBody, v1::agent::AgentList, v1::agent::Health, v1::agent::Readiness,
     v1::error::ErrorBody,
+    v1::event::Delta, v1::event::EventEnvelope,
+    v1::federation::CapabilitiesBody, v1::federation::ForwardBody, v1::federation::ForwardedBody, v1::federation::IngestBody,
+    v1::federation::IngestedBody, v1::federation::PeerBody, v1::federation::PeerList,
+    v1::run::RunBody, v1::run::RunCreate,
     body::Data<agent::Agent>, body::Page<agent::Agent>, body::Data<Vec<agent::AgentCard>>,
 }

@@ -116,6 +116,10 @@ ids! {
     EnvelopeId = "env";
     /// A correlation id that joins log lines, audit records and errors of one request.
     TraceId = "corr";
+    /// One request, as `X-Request-Id` names it below `/v1`.
+    RequestId = "req";
+    /// One step of a run: one attempt to have it answered.
+    StepId = "stp";
 }
 
 #[cfg(test)]

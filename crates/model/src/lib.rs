@@ -27,8 +27,8 @@ mod time;
 pub mod v1;
 
 pub use id::{
-    AgentId, ApiKeyId, AuditId, ConversationId, EnvelopeId, EventId, GrantId, IdError, InviteId, MessageId, RunId, SessionId, TenantId,
-    TraceId, UserId,
+    AgentId, ApiKeyId, AuditId, ConversationId, EnvelopeId, EventId, GrantId, IdError, InviteId, MessageId, RequestId, RunId, SessionId,
+    StepId, TenantId, TraceId, UserId,
 };
 pub use jid::BareJid;
 pub use time::{Ts, TsError};

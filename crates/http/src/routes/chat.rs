@@ -124,14 +124,14 @@ fn progress(app: App, caller: Caller, run: Run, open: bound::Place) -> impl Stre
             match signal {
                 Ok(signal) => yield frames::signal(&signal),
                 Err(error) => {
-                    yield frames::plain("error", &Failure::App(error).shown().body(caller.trace));
+                    yield frames::plain("error", &Failure::App(error).shown().body(&caller.trace.to_string()));
                     return;
                 }
             }
         }
         match app.runs.get(&caller, id).await.map_err(Failure::from).and_then(reply) {
             Ok(reply) => yield frames::plain("done", &reply),
-            Err(failure) => yield frames::plain("error", &failure.shown().body(caller.trace)),
+            Err(failure) => yield frames::plain("error", &failure.shown().body(&caller.trace.to_string())),
         }
     }
 }

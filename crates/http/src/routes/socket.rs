@@ -169,7 +169,7 @@ impl Talk {
     }
 
     fn failed(&self, failure: &Failure) -> Value {
-        tagged("error", &failure.shown().body(self.caller.trace))
+        tagged("error", &failure.shown().body(&self.caller.trace.to_string()))
     }
 }
 

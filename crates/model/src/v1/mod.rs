@@ -3,5 +3,9 @@
 //! Lenient in, strict out: what is read accepts more than what is written. Schema names carry the prefix `V1` where `/api/v1` has a
 //! document of the same name.
 
+pub mod agent;
 pub mod error;
+pub mod event;
+pub mod federation;
+pub mod run;
 pub mod tenants;

@@ -1,0 +1,244 @@
+//! The log of a run as `/v1` shows it: the same events, with the names and shapes of the published contract.
+//!
+//! Everything here follows from what is stored, so that two reads give the same bytes, on every hub that holds the run.
+
+use aiox_model::{
+    EventId, RunId, StepId, TraceId,
+    run::RunEvent,
+    v1::event::{Event, Trace},
+};
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
+
+/// The run that events belong to, as the reader knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subject {
+    /// The reader's tenant, as it is written on the wire.
+    pub tenant: String,
+    /// The agent, as it is written on the wire.
+    pub agent: String,
+    /// The run.
+    pub run: RunId,
+    /// Its trace.
+    pub trace: TraceId,
+}
+
+/// An event as `/v1` sends it.
+#[must_use]
+pub fn event(of: &Subject, event: &RunEvent) -> Event {
+    let (kind, payload) = shown(event);
+    let step = attempt(event).map(|attempt| step(of.run, attempt).to_string());
+    Event {
+        event_id: EventId(event.id).to_string(),
+        sequence: event.sequence,
+        time: event.time,
+        kind,
+        tenant_id: of.tenant.clone(),
+        agent_id: of.agent.clone(),
+        run_id: of.run.to_string(),
+        step_id: step,
+        trace: trace(of.trace, event.id),
+        payload,
+    }
+}
+
+/// Stands for events that are no longer kept, up to the one before `next`.
+#[must_use]
+pub fn gap(of: &Subject, after: u64, next: &RunEvent) -> Event {
+    let missing = RunEvent {
+        // Made of the run and the place, so that it is the same at every read.
+        id: Uuid::from_u128(of.run.uuid().as_u128().wrapping_add(u128::from(next.sequence) << 64)),
+        run_id: of.run.uuid(),
+        sequence: next.sequence - 1,
+        kind: "stream.gap".into(),
+        time: next.time,
+        payload: json!({ "first_missing": after + 1, "last_missing": next.sequence - 1 }),
+    };
+    event(of, &missing)
+}
+
+/// `traceparent` of a trace and the span that a UUID stands for.
+#[must_use]
+pub fn trace(trace: TraceId, span: Uuid) -> Trace {
+    // The low half of a UUID of version 4, 7 or 8 is never zero.
+    #[expect(clippy::cast_possible_truncation, reason = "the low half is meant")]
+    let span_id = format!("{:016x}", (span.as_u128() as u64).max(1));
+    Trace { traceparent: format!("00-{:032x}-{span_id}-01", trace.uuid().as_u128().max(1)), span_id }
+}
+
+/// The trace id of a `traceparent` (W3C Trace Context section 3.2). `None`: it is malformed or all zero, and to be ignored.
+#[must_use]
+pub fn parse_traceparent(text: &str) -> Option<TraceId> {
+    let mut parts = text.trim().split('-');
+    let (version, trace, span, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    let hex = |part: &str, length: usize| part.len() == length && part.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+    let known = version == "00" && parts.next().is_none();
+    if !hex(version, 2) || version == "ff" || !(known || version != "00") || !hex(trace, 32) || !hex(span, 16) || !hex(flags, 2) {
+        return None;
+    }
+    let trace = u128::from_str_radix(trace, 16).ok().filter(|trace| *trace != 0)?;
+    u64::from_str_radix(span, 16).ok().filter(|span| *span != 0)?;
+    Some(TraceId(Uuid::from_u128(trace)))
+}
+
+/// The step that an attempt is.
+fn step(run: RunId, attempt: u64) -> StepId {
+    StepId(Uuid::from_u128(run.uuid().as_u128().wrapping_add(u128::from(attempt))))
+}
+
+/// The attempt that an event belongs to, if it belongs to one.
+fn attempt(event: &RunEvent) -> Option<u64> {
+    match event.kind.as_str() {
+        "run.started" | "run.retried" | "step.completed" | "model.requested" | "model.completed" => {
+            Some(event.payload["attempt"].as_u64().unwrap_or(1))
+        }
+        _ => event.payload["attempt"].as_u64(),
+    }
+}
+
+fn shown(event: &RunEvent) -> (String, Map<String, Value>) {
+    let from = &event.payload;
+    let (kind, payload) = match event.kind.as_str() {
+        "run.created" => ("agentos.run.created", json!({ "status": "queued" })),
+        "run.started" => ("agentos.run.step.started", json!({ "step_kind": "model", "name": "answer" })),
+        "run.retried" => ("agentos.run.step.completed", json!({ "status": "retried" })),
+        "step.completed" => ("agentos.run.step.completed", json!({ "status": from["status"] })),
+        "tool.call" => ("agentos.tool.call.requested", tool_call(event)),
+        "run.completed" => ("agentos.run.completed", json!({ "status": "completed", "output": output(from["output"]["text"].as_str()) })),
+        "run.failed" => ("agentos.run.failed", json!({ "status": "failed", "error": failed(&from["error"]) })),
+        "run.canceled" => {
+            let mut payload = json!({ "status": "canceled" });
+            if let Some(reason) = from["reason"].as_str() {
+                payload["reason"] = reason.into();
+            }
+            ("agentos.run.canceled", payload)
+        }
+        other => return (format!("agentos.{other}"), from.as_object().cloned().unwrap_or_default()),
+    };
+    (kind.to_owned(), payload.as_object().cloned().unwrap_or_default())
+}
+
+/// The members of an answer.
+fn output(text: Option<&str>) -> Value {
+    json!({ "type": "text", "text": text.unwrap_or_default(), "artifacts": [] })
+}
+
+/// Workers name a tool by `name` and its arguments by `arguments`.
+fn tool_call(event: &RunEvent) -> Value {
+    let from = &event.payload;
+    let first = |names: [&str; 2]| names.into_iter().find_map(|name| from.get(name).filter(|value| !value.is_null()).cloned());
+    json!({
+        "tool_call_id": first(["tool_call_id", "id"]).unwrap_or_else(|| format!("tcall_{}", &EventId(event.id).to_string()[4..]).into()),
+        "tool_id": first(["tool_id", "name"]).unwrap_or_else(|| "unknown".into()),
+        "input": first(["input", "arguments"]).unwrap_or_else(|| json!({})),
+        "timeout_ms": first(["timeout_ms", "timeout"]).unwrap_or_else(|| 0.into()),
+    })
+}
+
+fn failed(error: &Value) -> Value {
+    let (code, details) = cause(error["code"].as_str().unwrap_or("internal_error"));
+    json!({
+        "code": code,
+        "message": error["message"].as_str().unwrap_or_default(),
+        "retryable": error["retryable"].as_bool().unwrap_or(false),
+        "details": details,
+    })
+}
+
+/// The code of a failed run on `/v1`, and its details. What the run needed and could not reach has one code there.
+#[must_use]
+pub fn cause(code: &str) -> (&str, Map<String, Value>) {
+    match code {
+        "provider_unavailable" | "provider_not_configured" | "unknown_provider" => {
+            let mut details = Map::new();
+            details.insert("cause".into(), code.into());
+            ("dependency_unavailable", details)
+        }
+        other => (other, Map::new()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aiox_model::Ts;
+    use proptest::prelude::*;
+
+    fn of() -> Subject {
+        Subject {
+            tenant: "tnt_demo".into(),
+            agent: "agt_demo".into(),
+            run: RunId(Uuid::from_u128(0x0190_f5fe_7c00_7000_8000_0000_0000_0001)),
+            trace: TraceId(Uuid::from_u128(0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736)),
+        }
+    }
+    fn stored(sequence: u64, kind: &str, payload: Value) -> RunEvent {
+        let id = Uuid::from_u128(0x0190_f5fe_7c00_7000_8000_0000_0000_00f0 + u128::from(sequence));
+        RunEvent { id, run_id: of().run.uuid(), sequence, kind: kind.into(), time: Ts::from_micros(0), payload }
+    }
+    fn read(kind: &str, payload: Value) -> (String, Value, Option<String>) {
+        let event = event(&of(), &stored(1, kind, payload));
+        (event.kind, Value::Object(event.payload), event.step_id)
+    }
+
+    #[test]
+    fn every_kind_has_its_name_and_members() {
+        let (kind, payload, step) = read("run.created", json!({ "status": "queued", "door": "v1", "agent_jid": "x" }));
+        assert_eq!((kind.as_str(), payload, step), ("agentos.run.created", json!({ "status": "queued" }), None));
+        let (kind, payload, started) = read("run.started", json!({ "status": "running", "worker_id": "w", "attempt": 2 }));
+        assert_eq!((kind.as_str(), payload), ("agentos.run.step.started", json!({ "step_kind": "model", "name": "answer" })));
+        let (kind, payload, retried) = read("run.retried", json!({ "reason": "worker_lost", "attempt": 2 }));
+        assert_eq!((kind.as_str(), payload), ("agentos.run.step.completed", json!({ "status": "retried" })));
+        assert_eq!(started, retried);
+        assert!(started.unwrap().starts_with("stp_"));
+        let (kind, payload, step) = read("run.completed", json!({ "status": "completed", "output": { "type": "text", "text": "hi" }, "usage": {} }));
+        let output = json!({ "type": "text", "text": "hi", "artifacts": [] });
+        assert_eq!((kind.as_str(), payload, step), ("agentos.run.completed", json!({ "status": "completed", "output": output }), None));
+        let (_, payload, _) = read("run.failed", json!({ "error": { "code": "provider_unavailable", "message": "m", "retryable": true } }));
+        let error = json!({ "code": "dependency_unavailable", "message": "m", "retryable": true, "details": { "cause": "provider_unavailable" } });
+        assert_eq!(payload, json!({ "status": "failed", "error": error }));
+        let (kind, payload, _) = read("tool.call", json!({ "name": "clock" }));
+        assert_eq!((kind.as_str(), &payload["tool_id"], &payload["input"]), ("agentos.tool.call.requested", &json!("clock"), &json!({})));
+        assert!(payload["tool_call_id"].as_str().unwrap().starts_with("tcall_"));
+        let (kind, payload, _) = read("run.canceled", json!({ "status": "canceled" }));
+        assert_eq!((kind.as_str(), payload), ("agentos.run.canceled", json!({ "status": "canceled" })));
+        let (kind, payload, _) = read("later", json!({ "a": 1 }));
+        assert_eq!((kind.as_str(), payload), ("agentos.later", json!({ "a": 1 })));
+    }
+
+    #[test]
+    fn what_was_dropped_is_told_with_its_place() {
+        let gap = gap(&of(), 3, &stored(9, "run.completed", json!({})));
+        assert_eq!((gap.sequence, gap.kind.as_str()), (8, "agentos.stream.gap"));
+        assert_eq!(Value::Object(gap.payload), json!({ "first_missing": 4, "last_missing": 8 }));
+    }
+
+    #[test]
+    fn a_traceparent_is_read_as_the_standard_says() {
+        let good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        assert_eq!(parse_traceparent(good), Some(of().trace));
+        assert_eq!(parse_traceparent("cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-later"), Some(of().trace));
+        for bad in [
+            "",
+            "x",
+            "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
+            "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more",
+            "00-4bf92f3577b34da6a3ce929d0e0e47-00f067aa0ba902b7-01",
+        ] {
+            assert_eq!(parse_traceparent(bad), None, "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_sent_continues_the_trace_and_no_text_panics(bits in 1u128.., text: String) {
+            let id = TraceId(Uuid::from_u128(bits));
+            prop_assert_eq!(parse_traceparent(&trace(id, Uuid::from_u128(bits)).traceparent), Some(id));
+            let _ = parse_traceparent(&text);
+        }
+    }
+}
