@@ -23,6 +23,8 @@ pub struct WorkerConfig {
     pub tls: TlsFiles,
     /// Tasks run at once; the registration says the same number.
     pub max_concurrent: u32,
+    /// Calls of models that belong to no run, served at once beside the tasks; 0 serves none.
+    pub max_model_calls: u32,
     /// Time between two signs of life, unless the hub asks for another.
     pub heartbeat_interval: Duration,
     /// First delay before a reconnect; it doubles up to 30 s and is jittered by half.
@@ -54,6 +56,7 @@ impl WorkerConfig {
             credential,
             tls: TlsFiles::default(),
             max_concurrent: 4,
+            max_model_calls: 16,
             heartbeat_interval: Duration::from_secs(30),
             reconnect_delay: Duration::from_secs(5),
             task_timeout: Duration::from_secs(120),

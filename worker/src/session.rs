@@ -131,9 +131,7 @@ impl Session<'_> {
                         permit.send(message(payload));
                     }
                 }
-                response = self.desk.finished() => {
-                    self.waiting.push_back(ToHub::TaskResponse(response));
-                }
+                result = self.desk.finished() => self.waiting.push_back(result),
                 _ = heartbeat.tick(), if beats.is_empty() => {
                     let request = self.sign_of_life();
                     let mut client = client.clone();
@@ -200,6 +198,18 @@ impl Session<'_> {
                 }
                 self.desk.acknowledged(&ack.request_id, &ack.lease_id);
             }
+            FromHub::ModelRequest(request) => {
+                if let Some(response) = self.desk.call(*request) {
+                    self.waiting.push_back(ToHub::ModelResponse(response));
+                }
+            }
+            FromHub::CancelModel(cancel) => {
+                let why = match cancel.reason.as_str() {
+                    "timeout" => ErrorCode::Timeout,
+                    _ => ErrorCode::Canceled,
+                };
+                self.desk.stop_call(&cancel.request_id, why);
+            }
             FromHub::Drain(_) => self.hub_drains = true,
             FromHub::RegisterAck(_) => {}
         }
@@ -235,6 +245,9 @@ fn registration(desk: &Desk) -> RegisterWorker {
         version: env!("CARGO_PKG_VERSION").into(),
         pool: config.pool.clone(),
         held: desk.held(),
+        max_model_calls: config.max_model_calls,
+        embedding_providers: desk.embedding_providers(),
+        named_models: desk.named_models(),
         ..RegisterWorker::default()
     }
 }
