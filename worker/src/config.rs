@@ -1,6 +1,6 @@
 //! What a worker needs to know to run. The process that starts it reads files and environment.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -180,6 +180,8 @@ pub struct ProviderConfig {
     /// The model of a task that names none. None: at a vendor's own address a small model of the
     /// vendor's, elsewhere such a task fails with `model_not_found`.
     pub default_model: Option<String>,
+    /// The models that it serves, as the hub is told; empty means every model.
+    pub models: BTreeSet<String>,
     /// Longest wait for the first byte and between two bytes of an answer.
     pub timeout: Duration,
 }
@@ -196,6 +198,7 @@ impl ProviderConfig {
                 ProviderKind::Echo => Some("echo".into()),
                 _ => None,
             },
+            models: BTreeSet::new(),
             timeout: Duration::from_secs(60),
         }
     }

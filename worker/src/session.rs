@@ -17,6 +17,7 @@ use tonic::{Code, Streaming};
 
 use crate::WorkerError;
 use crate::backoff::Backoff;
+use crate::config::{ProviderConfig, WorkerConfig};
 use crate::connection::{self, HubClient};
 use crate::desk::Desk;
 use crate::failure::ErrorCode;
@@ -240,6 +241,7 @@ fn registration(desk: &Desk) -> RegisterWorker {
         worker_id: config.worker_id.clone(),
         max_concurrent: i32::try_from(config.max_concurrent).unwrap_or(i32::MAX),
         supported_providers: config.providers.keys().map(|name| name.to_lowercase()).collect(),
+        models: models(config),
         protocol: WORKER_PROTOCOL,
         labels: config.labels.clone(),
         version: env!("CARGO_PKG_VERSION").into(),
@@ -250,6 +252,14 @@ fn registration(desk: &Desk) -> RegisterWorker {
         named_models: desk.named_models(),
         ..RegisterWorker::default()
     }
+}
+
+fn models(config: &WorkerConfig) -> Vec<String> {
+    let of = |(name, provider): (&String, &ProviderConfig)| {
+        let name = name.to_lowercase();
+        provider.models.iter().map(move |model| format!("{name}/{model}")).collect::<Vec<_>>()
+    };
+    config.providers.iter().flat_map(of).collect()
 }
 
 fn message(payload: ToHub) -> WorkerMessage {
