@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use aiox_app::{
     Accounts, AccountsOptions, Agents, Contacts, Directory, Dispatch, DispatchOptions, Federated, HubNames, PeerBook, Replies, Runs,
-    RunsOptions, SignUp, Vault, dispatch::Watch,
+    RunsOptions, SignUp, Urgency, Vault, dispatch::Watch,
 };
 use aiox_bus::{MemoryEvents, MemoryQueue};
 use aiox_cache::{MemoryLimiter, MemoryReplayGuard};
@@ -12,7 +12,6 @@ use aiox_config::{Engine, Settings};
 use aiox_core::{
     ports::{Clock, Events, Ids, RateLimiter, WorkQueue},
     quota::Limits,
-    run::Weights,
 };
 use aiox_crypto::{
     system::{SystemClock, SystemIds},
@@ -135,11 +134,12 @@ impl Hub {
         let federated = Federated::new(store.clone(), journal.clone(), events.clone(), clock.clone(), ids.clone(), replies.clone(), wire);
         let known =
             KNOWN_PROVIDERS.iter().map(|name| (*name).to_owned()).chain(settings.llm.providers.iter().map(|name| name.to_lowercase()));
+        let urgency = Urgency::default();
         let options = RunsOptions {
             default_provider: default_provider.clone(),
             known_providers: known.chain([default_provider.clone()]).collect(),
             max_timeout_ms: governance.task_timeout_ms,
-            weights: Weights::default(),
+            urgency: urgency.clone(),
         };
         let runs = Runs::new(
             store.clone(),
@@ -163,7 +163,7 @@ impl Hub {
             vault.clone(),
             replies.clone(),
             names.clone(),
-            DispatchOptions { default_provider, weights: Weights::default() },
+            DispatchOptions { default_provider, urgency },
         );
         let federation = match outward {
             Some(outward) => {

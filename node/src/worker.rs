@@ -44,12 +44,14 @@ fn config(settings: &Settings) -> Result<WorkerConfig> {
     config.task_timeout = Duration::from_millis(settings.governance.task_timeout_ms);
     config.default_provider.clone_from(&settings.llm.default_provider);
     config.labels.clone_from(&own.labels);
+    config.pool = own.pool.clone().unwrap_or_default();
     for (name, provider) in &own.providers {
         let kind: ProviderKind =
             provider.kind.as_deref().unwrap_or(name).parse().with_context(|| format!("worker.providers.{name}.kind"))?;
         let mut out = ProviderConfig::new(kind);
         out.base_url.clone_from(&provider.base_url);
         out.api_key = provider.api_key(name)?.map(|key| key.to_secrecy());
+        out.models = provider.models.iter().cloned().collect();
         if provider.model.is_some() {
             out.default_model.clone_from(&provider.model);
         }

@@ -27,6 +27,7 @@ pub mod peers;
 mod remote;
 mod replies;
 pub mod runs;
+mod urgency;
 mod vault;
 mod whole;
 
@@ -40,4 +41,5 @@ pub use names::HubNames;
 pub use peers::PeerBook;
 pub use replies::{Replies, Reply, ReplyTo};
 pub use runs::{NewRun, Runs, RunsOptions, Submitted};
+pub use urgency::Urgency;
 pub use vault::Vault;

@@ -4,15 +4,15 @@ mod follow;
 mod from_peer;
 mod view;
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use aiox_core::{
     Caller, Error, Principal, Result, Scope,
     access::Access,
     agent::{AgentConfig, MAX_MESSAGE_BYTES},
     ports::{Clock, Events, Ids, Signal, Waiting, WorkQueue},
-    quota, run as rules,
-    run::{Parts, Priority, Weights},
+    quota,
+    run::Priority,
 };
 use aiox_model::{
     RunId, Ts,
@@ -35,6 +35,7 @@ use crate::{
     audit,
     federated::{Federated, NewRemote},
     replies::reply_for,
+    urgency::{Candidate, Urgency},
     whole::whole,
 };
 
@@ -67,7 +68,7 @@ pub struct Submitted {
 }
 
 /// What the composition root decides.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct RunsOptions {
     /// Provider of agents that name none.
     pub default_provider: String,
@@ -75,8 +76,8 @@ pub struct RunsOptions {
     pub known_providers: HashSet<String>,
     /// Most milliseconds of one attempt.
     pub max_timeout_ms: u64,
-    /// Weights of the order in the queue.
-    pub weights: Weights,
+    /// Order in the queue, shared with the dispatcher.
+    pub urgency: Urgency,
 }
 
 /// Runs: submit, watch, cancel, read.
@@ -180,17 +181,22 @@ impl Runs {
             accept.origin = Some(from.inbound.origin.clone());
             accept.inbound = Some(from.inbound);
         }
+        let needs = needs(&provider, &config, &agent.config.tools);
+        let order = self.options.urgency.order(&Candidate {
+            accepted: accept.at,
+            priority: new.priority,
+            tenant: agent.tenant.uuid(),
+            agent: agent.id.uuid(),
+            owner: config.capabilities.priority_weight,
+            tools: &needs.tools,
+        });
         let waiting = Waiting {
             run: RunId(accept.run),
             tenant: agent.tenant,
             conversation: conversation.into(),
-            needs: needs(&provider, &config),
-            order: rules::order(
-                accept.at,
-                new.priority,
-                self.options.weights,
-                Parts { reputation: 1.0, tools: 1.0, owner: config.capabilities.priority_weight, load: 0.0 },
-            ),
+            needs,
+            order,
+            patience: Duration::from_millis(accept.timeout_ms),
         };
         let this = self.clone();
         whole(async move {
@@ -374,16 +380,8 @@ impl Runs {
             reply: reply_for(row, self.ids.uuid(), Err(&error)),
         };
         let replies = ending.reply.is_some();
-        let advance = Advance {
-            run: row.id,
-            at,
-            event: event.clone(),
-            status: None,
-            worker: None,
-            attempted: false,
-            ending: Some(ending),
-            audit: record,
-        };
+        let advance =
+            Advance { run: row.id, at, event: event.clone(), status: None, worker: None, attempts: 0, ending: Some(ending), audit: record };
         let Some(sequence) = self.journal.advance(advance).await? else { return Ok(false) };
         self.queue.revoke(RunId(row.id)).await?;
         if replies {

@@ -566,6 +566,8 @@ pub struct Provider {
     pub api_key_file: Option<PathBuf>,
     /// Model of agents that name none.
     pub model: Option<String>,
+    /// The models that it serves; empty = every model.
+    pub models: Vec<String>,
 }
 impl Provider {
     /// The provider's key.
@@ -595,6 +597,8 @@ pub struct Worker {
     pub tls_cert: Option<PathBuf>,
     /// Its PEM key.
     pub tls_key: Option<PathBuf>,
+    /// Its pool; absent = the default pool. A worker of a pool takes the runs alone of agents that name the pool.
+    pub pool: Option<String>,
     /// Labels that runs can ask for.
     pub labels: BTreeMap<String, String>,
     /// Providers by name.
@@ -610,6 +614,7 @@ impl Default for Worker {
             ca: None,
             tls_cert: None,
             tls_key: None,
+            pool: None,
             labels: BTreeMap::new(),
             providers: BTreeMap::new(),
         }
@@ -622,6 +627,15 @@ impl Worker {
         }
         if !(0.01..=3600.0).contains(&self.reconnect_seconds) {
             problems.push("worker.reconnect_seconds: must be from 0.01 to 3600".into());
+        }
+        let named = |text: &String| (1..=100).contains(&text.len()) && text.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
+        if !self.pool.as_ref().is_none_or(named) {
+            problems.push("worker.pool: must have 1 to 100 of A-Z a-z 0-9 . _ -".into());
+        }
+        for (name, provider) in &self.providers {
+            if provider.models.iter().any(String::is_empty) {
+                problems.push(format!("worker.providers.{name}.models: a model has no name"));
+            }
         }
     }
 }

@@ -293,12 +293,17 @@ impl Pump {
                 let session = Arc::clone(&self.session);
                 self.storing.push(store(session, run, lease_id, outcome).boxed());
             }
-            // The run goes back with the session, which a leaving worker ends by itself.
-            Told::HandedBack => {
+            // Others may have it at once. Only of a worker that leaves: any other one has room for what it was given.
+            Told::HandedBack if !self.taking => {
+                self.held.remove(&run);
+                let stored = self.session.hand_back(run);
+                self.acknowledge(Stored { run, lease_id, stored });
+            }
+            // The run goes back with the session.
+            Told::HandedBack | Told::Busy => {
                 self.overcommitted |= self.taking;
                 self.held.remove(&run);
-                let stored = true;
-                self.acknowledge(Stored { run, lease_id, stored });
+                self.acknowledge(Stored { run, lease_id, stored: true });
             }
         }
     }

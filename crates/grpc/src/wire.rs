@@ -10,6 +10,9 @@ use serde_json::{Map, Value, json};
 const DEFAULT_CONCURRENT: u32 = 4;
 const MAX_CONCURRENT: u32 = 1024;
 
+/// Why a model stops. Another word of a worker is not passed on.
+const FINISH_REASONS: [&str; 4] = ["stop", "length", "tool_calls", "content_filter"];
+
 /// A registration.
 pub(crate) fn worker(register: RegisterWorker) -> WorkerInfo {
     let max_concurrent = match u32::try_from(register.max_concurrent) {
@@ -20,6 +23,9 @@ pub(crate) fn worker(register: RegisterWorker) -> WorkerInfo {
         worker_id: register.worker_id,
         max_concurrent,
         providers: register.supported_providers.iter().map(|name| name.to_lowercase()).collect(),
+        models: register.models.iter().map(|name| of_provider(name)).collect(),
+        pool: register.pool,
+        tools: register.tools.into_iter().collect(),
         labels: register.labels,
         protocol: register.protocol.max(1),
     }
@@ -77,19 +83,31 @@ fn tools(by_name: &str) -> String {
     Value::Array(list).to_string()
 }
 
+/// `provider/model` with the provider in lower case; models differ by case.
+fn of_provider(name: &str) -> String {
+    match name.split_once('/') {
+        Some((provider, model)) => format!("{}/{model}", provider.to_lowercase()),
+        None => name.to_owned(),
+    }
+}
+
 /// What a result means.
 pub(crate) enum Told {
     /// The run's end.
     End(TaskOutcome),
-    /// The worker gives the run back untouched.
+    /// The worker gives the run back, because it leaves.
     HandedBack,
+    /// The worker gives the run back, because it has no place for it.
+    Busy,
 }
 
 /// A result. What the worker says went wrong becomes a code and a fixed sentence: the text of a
 /// worker of the first protocol is the provider's own, and no client may see it.
 pub(crate) fn told(response: TaskResponse) -> Told {
-    if matches!(response.error_code.as_str(), "worker_draining" | "worker_busy") {
-        return Told::HandedBack;
+    match response.error_code.as_str() {
+        "worker_draining" => return Told::HandedBack,
+        "worker_busy" => return Told::Busy,
+        _ => {}
     }
     let failed = !response.error_message.is_empty() || !response.error_code.is_empty();
     let error = failed.then(|| error(&response.error_code, response.retryable));
@@ -97,7 +115,15 @@ pub(crate) fn told(response: TaskResponse) -> Told {
     let total = u64::try_from(response.tokens_used).unwrap_or(0);
     let split = response.input_tokens + response.output_tokens > 0;
     let (input_tokens, output_tokens) = if split { (response.input_tokens, response.output_tokens) } else { (0, total) };
-    Told::End(TaskOutcome { text: response.response_text, model_used: response.model_used, input_tokens, output_tokens, error })
+    Told::End(TaskOutcome {
+        text: response.response_text,
+        model_used: response.model_used,
+        input_tokens,
+        output_tokens,
+        duration_ms: u64::try_from(response.duration_ms).unwrap_or(0),
+        finish_reason: FINISH_REASONS.into_iter().find(|known| *known == response.finish_reason),
+        error,
+    })
 }
 
 fn error(code: &str, retryable: bool) -> RunError {
@@ -128,7 +154,7 @@ mod tests {
     fn end(response: TaskResponse) -> TaskOutcome {
         match told(response) {
             Told::End(outcome) => outcome,
-            Told::HandedBack => unreachable!("it is an end"),
+            Told::HandedBack | Told::Busy => unreachable!("it is an end"),
         }
     }
 
@@ -164,9 +190,34 @@ mod tests {
         assert_eq!(error.code, "provider_rate_limited");
         assert!(error.retryable && !error.message.contains("canary"));
         assert_eq!((second.input_tokens, second.output_tokens), (3, 2));
+        assert_eq!((first.duration_ms, first.finish_reason), (0, None));
 
         let unknown = end(TaskResponse { error_code: "canary code".into(), ..TaskResponse::default() });
         assert_eq!(unknown.error.unwrap().code, "worker_error");
+    }
+
+    #[test]
+    fn the_time_and_the_finish_reason_are_passed_on_if_they_make_sense() {
+        let of = |duration_ms, reason: &str| {
+            let outcome = end(TaskResponse { duration_ms, finish_reason: reason.into(), ..TaskResponse::default() });
+            (outcome.duration_ms, outcome.finish_reason)
+        };
+        assert_eq!(of(1500, "length"), (1500, Some("length")));
+        assert_eq!(of(-1, ""), (0, None));
+        assert_eq!(of(0, "canary"), (0, None));
+    }
+
+    #[test]
+    fn models_keep_their_case_and_providers_do_not() {
+        let register = RegisterWorker {
+            models: vec!["OpenAI/GPT-4o".into(), "openai/org/Large".into()],
+            pool: "gpu".into(),
+            tools: vec!["clock".into()],
+            ..RegisterWorker::default()
+        };
+        let info = worker(register);
+        assert_eq!(info.models, ["openai/GPT-4o".to_owned(), "openai/org/Large".to_owned()].into());
+        assert_eq!((info.pool.as_str(), info.tools), ("gpu", ["clock".to_owned()].into()));
     }
 
     #[test]

@@ -171,6 +171,20 @@ pub async fn unfinished(db: &mut impl AsDb, after: (Ts, Uuid), limit: u32) -> Re
     )
 }
 
+/// The latest runs of local agents that were completed or failed, newest first: (agent, completed); at most `limit`.
+///
+/// # Errors
+/// Database errors.
+pub async fn latest_ends(db: &mut impl AsDb, limit: u32) -> Result<Vec<(Uuid, bool)>> {
+    let found = rows!(
+        db,
+        (Uuid, String),
+        "SELECT agent_id, status FROM runs WHERE agent_id IS NOT NULL AND status IN ('completed', 'failed') ORDER BY id DESC LIMIT $1",
+        i64::from(limit)
+    )?;
+    Ok(found.into_iter().map(|(agent, status)| (agent, status == RunStatus::Completed.as_str())).collect())
+}
+
 /// Runs of an agent, newest first, with the count over all pages.
 ///
 /// # Errors

@@ -4,14 +4,14 @@ use std::{collections::HashSet, future::Future, sync::Arc, time::Duration};
 
 use aiox_app::{
     Accounts, AccountsOptions, AgentRef, Agents, Contacts, Directory, Dispatch, DispatchOptions, Federated, HubNames, NewRun, PeerBook,
-    Replies, Runs, RunsOptions, SignUp, Vault, WorkerSession, federated::PeerWire,
+    Replies, Runs, RunsOptions, SignUp, Urgency, Vault, WorkerSession, federated::PeerWire,
 };
 use aiox_bus::{MemoryEvents, MemoryQueue};
 use aiox_core::{
     Caller, Door, Role,
     ports::{Clock, Events, Ids, WorkQueue},
     quota::Limits,
-    run::{Priority, Weights},
+    run::Priority,
 };
 use aiox_crypto::{system::SystemIds, tokens::Tokens};
 use aiox_model::{
@@ -146,11 +146,12 @@ impl World {
         let replies = Replies::new(store.clone(), journal.clone());
         let federated =
             Federated::new(store.clone(), journal.clone(), signals.clone(), time.clone(), id.clone(), replies.clone(), peer_wire);
+        let urgency = Urgency::default();
         let run_options = RunsOptions {
             default_provider: "echo".into(),
             known_providers: HashSet::from(["echo".to_owned(), "other".to_owned()]),
             max_timeout_ms: options.max_timeout_ms,
-            weights: Weights::default(),
+            urgency: urgency.clone(),
         };
         let runs = Runs::new(
             store.clone(),
@@ -174,7 +175,7 @@ impl World {
             vault.clone(),
             replies.clone(),
             names,
-            DispatchOptions { default_provider: "echo".into(), weights: Weights::default() },
+            DispatchOptions { default_provider: "echo".into(), urgency },
         );
         let contacts = Contacts::new(store.clone(), time.clone());
         let peers = PeerBook::new(store.clone(), tenant.uuid(), time, id);

@@ -4,7 +4,7 @@ use std::{collections::HashSet, net::SocketAddr, sync::Arc, time::Duration};
 
 use aiox_app::{
     Accounts, AccountsOptions, Agents, Directory, Dispatch, DispatchOptions, Federated, HubNames, PeerBook, Replies, Runs, RunsOptions,
-    SignUp, Task, TaskOutcome, Vault, WorkerInfo, WorkerSession,
+    SignUp, Task, TaskOutcome, Urgency, Vault, WorkerInfo, WorkerSession,
     federated::{Draft, PeerWire},
 };
 use aiox_bus::{MemoryEvents, MemoryQueue};
@@ -13,7 +13,6 @@ use aiox_core::{
     Error, Result, Role,
     ports::{Clock, Ids, RateLimiter},
     quota::Limits,
-    run::Weights,
 };
 use aiox_crypto::{
     system::{SystemClock, SystemIds},
@@ -114,7 +113,7 @@ impl Hub {
             default_provider: "echo".into(),
             known_providers: HashSet::from(["echo".to_owned()]),
             max_timeout_ms: 20_000,
-            weights: Weights::default(),
+            urgency: Urgency::default(),
         };
         let runs = Runs::new(
             store.clone(),
@@ -128,7 +127,7 @@ impl Hub {
             federated,
             runs_options,
         );
-        let dispatch_options = DispatchOptions { default_provider: "echo".into(), weights: Weights::default() };
+        let dispatch_options = DispatchOptions { default_provider: "echo".into(), urgency: Urgency::default() };
         let (dispatch, watch) = Dispatch::new(
             store.clone(),
             journal,
@@ -238,13 +237,8 @@ impl Hub {
 
     /// A connected worker that does nothing yet.
     pub fn connect(&self, id: &str) -> Arc<WorkerSession> {
-        let info = WorkerInfo {
-            worker_id: id.into(),
-            max_concurrent: 8,
-            providers: vec!["echo".into()],
-            labels: std::collections::BTreeMap::new(),
-            protocol: 1,
-        };
+        let info =
+            WorkerInfo { worker_id: id.into(), max_concurrent: 8, providers: vec!["echo".into()], protocol: 1, ..WorkerInfo::default() };
         Arc::new(self.dispatch.register(info).unwrap())
     }
 

@@ -62,8 +62,8 @@ pub struct Advance {
     pub status: Option<RunStatus>,
     /// Worker that has it now.
     pub worker: Option<String>,
-    /// Whether it was given to a worker once more.
-    pub attempted: bool,
+    /// Added to the count of attempts: 1 when it is given to a worker, -1 when that one gave it back as it left.
+    pub attempts: i64,
     /// Its end.
     pub ending: Option<Ending>,
     /// The audit record.
@@ -94,7 +94,7 @@ pub(super) async fn apply(tx: &mut Tx, advance: &Advance, rows: &mut Rows) -> Re
         advance.run,
         status.map(RunStatus::as_str),
         advance.worker.as_deref(),
-        i64::from(advance.attempted),
+        advance.attempts,
         started.then_some(advance.at.micros()),
         ending.map(|_| advance.at.micros()),
         ending.and_then(|end| end.output.as_deref()),

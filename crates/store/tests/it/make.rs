@@ -130,7 +130,7 @@ pub fn event(kind: &str, at: Ts) -> NewEvent {
 }
 
 pub fn advance(run: Uuid, kind: &str) -> Advance {
-    Advance { run, at: at(1), event: event(kind, at(1)), status: None, worker: None, attempted: false, ending: None, audit: None }
+    Advance { run, at: at(1), event: event(kind, at(1)), status: None, worker: None, attempts: 0, ending: None, audit: None }
 }
 
 pub fn ending(output: &str) -> Ending {

@@ -4,7 +4,7 @@ use std::{collections::HashSet, sync::Arc};
 
 use aiox_app::{
     Accounts, AccountsOptions, Agents, Contacts, Directory, Dispatch, DispatchOptions, Federated, HubNames, Replies, Runs, RunsOptions,
-    SignUp, TaskOutcome, Vault, WorkerInfo, WorkerSession,
+    SignUp, TaskOutcome, Urgency, Vault, WorkerInfo, WorkerSession,
     accounts::Origin,
     federated::{Draft, PeerWire},
 };
@@ -13,7 +13,6 @@ use aiox_core::{
     Error, Result,
     ports::{Clock, Ids},
     quota::Limits,
-    run::Weights,
 };
 use aiox_crypto::{
     system::{SystemClock, SystemIds},
@@ -76,7 +75,7 @@ async fn hub(requests_day: u64) -> Hub {
         default_provider: "echo".into(),
         known_providers: HashSet::from(["echo".to_owned()]),
         max_timeout_ms: 60_000,
-        weights: Weights::default(),
+        urgency: Urgency::default(),
     };
     let runs = Runs::new(
         store.clone(),
@@ -90,7 +89,7 @@ async fn hub(requests_day: u64) -> Hub {
         federated,
         runs_options,
     );
-    let dispatch_options = DispatchOptions { default_provider: "echo".into(), weights: Weights::default() };
+    let dispatch_options = DispatchOptions { default_provider: "echo".into(), urgency: Urgency::default() };
     let (dispatch, watch) =
         Dispatch::new(store.clone(), journal, queue, events, clock.clone(), ids, vault, replies.clone(), names, dispatch_options);
     tokio::spawn(watch.run(tokio_util::sync::CancellationToken::new()));
@@ -127,13 +126,8 @@ impl Hub {
 
     /// A worker that answers by what it is asked, or fails when it is asked to.
     fn worker(&self) -> Arc<WorkerSession> {
-        let info = WorkerInfo {
-            worker_id: "w1".into(),
-            max_concurrent: 8,
-            providers: vec!["echo".into()],
-            labels: std::collections::BTreeMap::new(),
-            protocol: 1,
-        };
+        let info =
+            WorkerInfo { worker_id: "w1".into(), max_concurrent: 8, providers: vec!["echo".into()], protocol: 1, ..WorkerInfo::default() };
         let session = Arc::new(self.dispatch.register(info).unwrap());
         let working = Arc::clone(&session);
         tokio::spawn(async move {
