@@ -1,6 +1,7 @@
 //! Accounts: register, sign in, sessions, keys; and from credentials or an XMPP address to a [`Caller`].
 
 mod admin;
+mod named;
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -28,6 +29,8 @@ use serde_json::Value;
 use tokio::sync::{Notify, Semaphore};
 
 use crate::{HubNames, Vault, audit, remote::remote_caller, vault::scram_place};
+
+pub use self::named::Named;
 
 /// Who may register.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

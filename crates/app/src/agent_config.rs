@@ -30,3 +30,19 @@ pub(crate) fn needs(provider: &str, config: &AgentConfig, tools: &Map<String, Va
         labels: config.capabilities.worker_labels.clone(),
     }
 }
+
+/// What a run of an agent would do, for those who only want to know.
+pub(crate) fn plan(agent: &AgentRow, config: &AgentConfig, provider: &str) -> String {
+    let model = config.llm.model.as_deref().unwrap_or("its default model");
+    let most = match config.governance.max_tokens_per_request {
+        0 => config.llm.max_tokens,
+        cap => config.llm.max_tokens.min(cap),
+    };
+    let mut tools: Vec<&str> = agent.config.tools.keys().map(String::as_str).collect();
+    tools.sort_unstable();
+    let tools = if tools.is_empty() { "without tools".to_owned() } else { format!("with the tools {}", tools.join(", ")) };
+    format!(
+        "Dry run: the agent {} would ask {provider} for {model}, for at most {most} tokens, {tools}. Nothing was called.",
+        agent.name
+    )
+}

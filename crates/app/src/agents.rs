@@ -34,6 +34,39 @@ pub struct Agents {
     narrowed: Arc<Narrowed>,
 }
 
+/// What a listing of `/v1` tells of an agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Summary {
+    /// Its id.
+    pub id: AgentId,
+    /// Its name.
+    pub name: String,
+    /// What it is for; may be empty.
+    pub description: String,
+    /// Version of its configuration.
+    pub version: u64,
+    /// Whether it answers: its governance does not block it.
+    pub active: bool,
+    /// When it was made.
+    pub created_at: Ts,
+    /// When it was last changed.
+    pub updated_at: Ts,
+}
+
+impl Summary {
+    fn of(row: &AgentRow) -> Self {
+        Self {
+            id: row.id,
+            name: row.name.clone(),
+            description: row.description.clone(),
+            version: row.version,
+            active: parse_config(row).is_ok_and(|config| !config.governance.blocked),
+            created_at: row.created_at,
+            updated_at: row.updated_at,
+        }
+    }
+}
+
 /// Agents that one listing of others' agents shows at most.
 const LISTED: u32 = 500;
 
@@ -234,6 +267,33 @@ impl Agents {
     /// # Errors
     /// Database errors.
     pub async fn usable(&self, caller: &Caller) -> Result<Vec<AgentCard>> {
+        Ok(self.usable_rows(caller).await?.iter().map(|row| self.card_of(row)).collect())
+    }
+
+    /// The agents of the caller's tenant that the caller may use, newest first.
+    ///
+    /// # Errors
+    /// [`Error::Forbidden`] without the scope; database errors.
+    pub async fn summaries(&self, caller: &Caller) -> Result<Vec<Summary>> {
+        caller.require(Scope::AgentsRead)?;
+        let rows = self.usable_rows(caller).await?;
+        Ok(rows.iter().filter(|row| row.tenant == caller.tenant).map(Summary::of).collect())
+    }
+
+    /// One agent of the caller's tenant that the caller may use.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] for unknown, deleted and forbidden agents and those of other hubs alike; [`Error::Forbidden`] without the
+    /// scope; database errors.
+    pub async fn summary(&self, caller: &Caller, agent: &AgentRef) -> Result<Summary> {
+        caller.require(Scope::AgentsRead)?;
+        match self.directory.resolve(caller, agent).await? {
+            Target::Local(row, _) if row.tenant == caller.tenant => Ok(Summary::of(&row)),
+            _ => Err(Error::NotFound("agent")),
+        }
+    }
+
+    async fn usable_rows(&self, caller: &Caller) -> Result<Vec<AgentRow>> {
         let mut db = self.store.read().await?;
         let jid = caller.principal.jid();
         let user = caller.principal.user().map(|id| id.uuid().to_string()).unwrap_or_default();
@@ -249,13 +309,13 @@ impl Agents {
         }
         found.sort_by_key(|row| std::cmp::Reverse((row.created_at, row.id)));
         found.dedup_by_key(|row| row.id);
-        let mut cards = Vec::new();
+        let mut usable = Vec::new();
         for row in found {
             if self.directory.access(&mut db, caller, &row).await? != Access::None {
-                cards.push(self.card_of(&row));
+                usable.push(row);
             }
         }
-        Ok(cards)
+        Ok(usable)
     }
 
     /// Cards of the agents that some user of a peer domain may see: those open to the mesh, to the public, or to that domain.

@@ -1,7 +1,7 @@
 //! From any name of an agent to the agent, before anything else is decided.
 
 use aiox_core::{
-    Caller, Error, Principal, Result,
+    Caller, Door, Error, Principal, Result,
     access::{self, Access, Subject},
 };
 use aiox_model::{AgentId, BareJid, agent::AgentCard};
@@ -84,6 +84,8 @@ impl Directory {
     pub async fn resolve(&self, caller: &Caller, agent: &AgentRef) -> Result<Target> {
         let mut db = self.store.read().await?;
         match self.find(&mut db, agent).await? {
+            // At `/v1` nothing of another tenant exists, not even what its owner opened to everybody.
+            Found::Local(row) if caller.door == Door::V1 && row.tenant != caller.tenant => Err(MISSING),
             Found::Local(row) => {
                 let access = self.access(&mut db, caller, &row).await?;
                 if access == Access::None { Err(MISSING) } else { Ok(Target::Local(row, access)) }

@@ -19,7 +19,7 @@ use std::{
 };
 
 use aiox_core::{
-    Error, Result,
+    Door, Error, Result,
     ports::{Clock, Events, Ids, Offers, Signal, Stranded, Waiting, WorkQueue, missing},
     run::{MAX_ATTEMPTS, Priority},
 };
@@ -39,7 +39,8 @@ pub use task::{Task, TaskOutcome};
 
 use crate::{
     Replies, Vault,
-    agent_config::{needs, parse_config},
+    agent_config::{needs, parse_config, plan},
+    runs::is_dry,
     urgency::{Candidate, Crew, Holding, Urgency},
 };
 
@@ -225,6 +226,9 @@ impl Dispatch {
             let Some(last) = page.last() else { return Ok(count) };
             after = (last.created_at, last.id);
             for row in page.into_iter().filter(|row| row.peer.is_none()) {
+                if inner.end_if_dry(&row).await? {
+                    continue;
+                }
                 inner.offer(&row).await?;
                 count += 1;
             }
@@ -362,6 +366,29 @@ impl Inner {
         let _ = lease.worker.notices.send(Notice::Cancel { run: run.uuid(), reason });
         let _ = self.lost.send(Lost::Stopped(run));
         true
+    }
+
+    /// Completes a run that only was to say what would be done. `true`: it was one.
+    async fn end_if_dry(&self, row: &RunRow) -> Result<bool> {
+        if ![Door::V1.as_str(), Door::Federation.as_str()].contains(&row.door.as_str()) {
+            return Ok(false);
+        }
+        let mut db = self.store.read().await?;
+        let first = runs::events(&mut db, row.id, 0, 1).await?;
+        if !first.first().is_some_and(|event| is_dry(&event.payload.to_string())) {
+            return Ok(false);
+        }
+        let agent = match row.agent {
+            Some(agent) => agents::by_id(&mut db, agent.into()).await?,
+            None => None,
+        };
+        drop(db);
+        let agent = agent.ok_or_else(|| Error::internal("a dry run without its agent"))?;
+        let config = parse_config(&agent)?;
+        let provider = config.llm.provider.clone().unwrap_or_else(|| self.options.default_provider.clone()).to_lowercase();
+        let text = plan(&agent, &config, &provider);
+        self.end(row, TaskOutcome { text, ..TaskOutcome::default() }).await?;
+        Ok(true)
     }
 
     async fn offer(&self, row: &RunRow) -> Result<()> {

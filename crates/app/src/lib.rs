@@ -40,6 +40,6 @@ pub use federated::Federated;
 pub use names::HubNames;
 pub use peers::PeerBook;
 pub use replies::{Replies, Reply, ReplyTo};
-pub use runs::{NewRun, Runs, RunsOptions, Submitted};
+pub use runs::{Asked, Detail, NewRun, Runs, RunsOptions, Submitted};
 pub use urgency::Urgency;
 pub use vault::Vault;

@@ -1,5 +1,7 @@
 //! The one path of a message, whatever the door: [`Runs::submit`]. And everything that reads or watches runs.
 
+mod detail;
+mod dry;
 mod follow;
 mod from_peer;
 mod view;
@@ -17,21 +19,26 @@ use aiox_core::{
 use aiox_model::{
     RunId, Ts,
     run::{Conversation, HistoryMessage, Run, RunError, RunEvent, RunStatus},
+    v1::run::RunOptions,
 };
 use aiox_store::{
     Accept, Accepted, Advance, Ending, Exhausted, Journal, NewEvent, Store, agents::AgentRow, conversations, quotas, runs, runs::RunRow,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
-pub use self::from_peer::{PeerEnvelope, Taken};
+pub use self::{
+    detail::Detail,
+    from_peer::{PeerEnvelope, Taken},
+};
 use self::{
     from_peer::{FromPeer, FromPeerResult},
     view::view,
 };
+pub(crate) use self::dry::is_dry;
 use crate::{
     AgentRef, Directory, Replies, ReplyTo, Target,
-    agent_config::{needs, parse_config},
+    agent_config::{needs, parse_config, plan},
     audit,
     federated::{Federated, NewRemote},
     replies::reply_for,
@@ -56,6 +63,19 @@ pub struct NewRun {
     pub priority: Priority,
     /// Time for one attempt, in milliseconds; absent or too large = the hub's limit.
     pub timeout_ms: Option<u64>,
+    /// What a program asked for besides, at `/v1`.
+    pub asked: Option<Asked>,
+}
+
+/// What a program asked for at `/v1` besides its message.
+#[derive(Debug, Clone)]
+pub struct Asked {
+    /// How the run is to be run. Kept with its first event, so that every hub that has the run knows it.
+    pub options: RunOptions,
+    /// The request without its idempotency key. Two requests are the same if their canonical forms (RFC 8785) are.
+    pub body: Value,
+    /// A session of the caller: its runs with the agent have a conversation of their own.
+    pub session: Option<String>,
 }
 
 /// What [`Runs::submit`] made.
@@ -127,7 +147,7 @@ impl Runs {
             Target::Local(agent, _) => self.submit_local(caller, new, *agent, None).await?.run(),
             Target::Remote { peer, jid, .. } => {
                 let principal = caller.principal.key();
-                let conversation = self.conversation(&principal, &jid, new.conversation).await?;
+                let conversation = self.conversation(&principal, &jid, &new).await?;
                 let accept = self.accept(caller, &new, jid.clone(), conversation);
                 let remote = NewRemote { peer, agent_jid: jid, priority: new.priority };
                 let accept = self.federated.outbound(caller, accept, &remote).await?;
@@ -164,7 +184,7 @@ impl Runs {
         let config = parse_config(&agent)?;
         let provider = self.governed(&caller, &agent, &config)?;
         let jid = self.directory.names().agent_jid(agent.id);
-        let conversation = self.conversation(&caller.principal.key(), &jid, new.conversation).await?;
+        let conversation = self.conversation(&caller.principal.key(), &jid, &new).await?;
         let max_tokens = match config.governance.max_tokens_per_request {
             0 => config.llm.max_tokens,
             cap => config.llm.max_tokens.min(cap),
@@ -198,11 +218,17 @@ impl Runs {
             order,
             patience: Duration::from_millis(accept.timeout_ms),
         };
+        let plan = dry::is_dry(&accept.event_payload).then(|| plan(&agent, &config, &provider));
         let this = self.clone();
         whole(async move {
-            let written = this.write(accept).await?;
-            if matches!(&written, Written::Run(submitted) if !submitted.replayed) {
-                this.queue.offer(waiting).await?;
+            let mut written = this.write(accept).await?;
+            if let Written::Run(submitted) = &mut written
+                && !submitted.replayed
+            {
+                match plan {
+                    Some(plan) => submitted.run = this.end_dry(submitted.run.id, plan).await?,
+                    None => this.queue.offer(waiting).await?,
+                }
             }
             Ok(written)
         })
@@ -213,9 +239,12 @@ impl Runs {
         let run = self.ids.uuid();
         let at = self.clock.now();
         let idempotency = new.idempotency_key.as_ref().map(|key| {
-            let same = json!([new.input, new.conversation, new.priority.number(), new.timeout_ms]).to_string();
-            (key.clone(), aiox_crypto::sha256(same.as_bytes()).to_vec())
+            (key.clone(), aiox_crypto::sha256(&same(new)).to_vec())
         });
+        let mut first = json!({ "status": "queued", "door": caller.door.as_str(), "agent_jid": &agent_jid });
+        if let Some(asked) = &new.asked {
+            first["run_options"] = json!(asked.options);
+        }
         let audit = audit::record(&*self.clock, &*self.ids, caller, "run.accepted", Some(("run", run.to_string())));
         Accept {
             run,
@@ -236,7 +265,7 @@ impl Runs {
             trace: caller.trace.to_string(),
             at,
             event: self.ids.uuid(),
-            event_payload: json!({ "status": "queued", "door": caller.door.as_str(), "agent_jid": &agent_jid }).to_string(),
+            event_payload: first.to_string(),
             agent_jid,
             message: self.ids.uuid(),
             audit,
@@ -291,9 +320,16 @@ impl Runs {
         Ok(provider)
     }
 
-    /// The conversation to use: the caller's standing one, or the named one if it is the caller's with this agent.
-    async fn conversation(&self, principal: &str, agent_jid: &str, named: Option<Uuid>) -> Result<Uuid> {
-        let Some(named) = named else { return Ok(standing_conversation(principal, agent_jid)) };
+    /// The conversation to use: the caller's standing one, that of the caller's session, or the named one if it is the caller's with
+    /// this agent.
+    async fn conversation(&self, principal: &str, agent_jid: &str, new: &NewRun) -> Result<Uuid> {
+        let Some(named) = new.conversation else {
+            let session = new.asked.as_ref().and_then(|asked| asked.session.as_deref());
+            return Ok(match session {
+                Some(session) => standing_conversation(principal, &format!("{agent_jid}\nsession\n{session}")),
+                None => standing_conversation(principal, agent_jid),
+            });
+        };
         let found = conversations::of_principal(&mut self.store.read().await?, named, principal).await?;
         found.filter(|found| found.agent_jid == agent_jid).map(|found| found.id).ok_or(Error::NotFound("conversation"))
     }
@@ -515,6 +551,15 @@ impl Written {
             Self::Run(submitted) => Ok(*submitted),
             Self::Seen { .. } => Err(Error::internal("a run without an envelope was seen before")),
         }
+    }
+}
+
+/// What makes two requests under one idempotency key the same.
+fn same(new: &NewRun) -> Vec<u8> {
+    match &new.asked {
+        // What has no canonical form (integers beyond 2^53) is the same as it was written.
+        Some(asked) => aiox_crypto::jws::canonical(&asked.body).unwrap_or_else(|_| asked.body.to_string().into_bytes()),
+        None => json!([new.input, new.conversation, new.priority.number(), new.timeout_ms]).to_string().into_bytes(),
     }
 }
 

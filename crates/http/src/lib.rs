@@ -22,4 +22,4 @@ mod verbs;
 
 pub use address::{Network, NetworkError};
 pub use routes::{openapi as operations, router, router_with};
-pub use state::{Check, Health, HttpOptions, HttpState, Standing};
+pub use state::{Check, Health, HttpOptions, HttpState, Standing, V1Options};

@@ -45,6 +45,19 @@ pub struct HttpOptions {
     pub open_metrics: bool,
     /// Version that `/health` tells.
     pub version: String,
+    /// How `/v1` is served.
+    pub v1: V1Options,
+}
+
+/// How `/v1` is served.
+#[derive(Debug, Clone, Default)]
+pub struct V1Options {
+    /// Whether bodies in another form than the documented one are refused.
+    pub strict_ingress: bool,
+    /// Whether `X-Tenant-Id` and `X-Principal-Id` are believed where there is no credential. Never in production.
+    pub header_identity: bool,
+    /// The tenant of requests without a credential that name none.
+    pub default_tenant: Option<String>,
 }
 
 impl Default for HttpOptions {
@@ -56,6 +69,7 @@ impl Default for HttpOptions {
             run_timeout: Duration::from_secs(120),
             open_metrics: false,
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            v1: V1Options::default(),
         }
     }
 }

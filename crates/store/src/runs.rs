@@ -265,3 +265,12 @@ pub async fn events(db: &mut impl AsDb, run: Uuid, after: u64, limit: u32) -> Re
     })
     .collect()
 }
+
+/// How many events of each type a run has.
+///
+/// # Errors
+/// Database errors.
+pub async fn counts(db: &mut impl AsDb, run: Uuid) -> Result<Vec<(String, u64)>> {
+    let found = rows!(db, (String, i64), "SELECT kind, CAST(COUNT(*) AS BIGINT) FROM run_events WHERE run_id = $1 GROUP BY kind", run)?;
+    Ok(found.into_iter().map(|(kind, count)| (kind, unsigned(count))).collect())
+}

@@ -288,6 +288,7 @@ impl World {
             reply: None,
             priority: Priority::Normal,
             timeout_ms: None,
+            asked: None,
         }
     }
 

@@ -78,6 +78,7 @@ impl Hub for UseCases {
                 reply: Some(reply),
                 priority: Priority::Normal,
                 timeout_ms: None,
+                asked: None,
             };
             self.runs.submit(caller, new)
         };

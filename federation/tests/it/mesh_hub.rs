@@ -225,6 +225,7 @@ impl MeshHub {
             reply: None,
             priority: Priority::Normal,
             timeout_ms: None,
+            asked: None,
         };
         Ok(RunId(self.runs.submit(caller, new).await?.run.id))
     }

@@ -87,6 +87,7 @@ impl Runs {
             reply: None,
             priority: number("priority").map_or(Priority::Normal, Priority::from_number),
             timeout_ms: number("timeout_ms").and_then(|ms| u64::try_from(ms).ok()),
+            asked: None,
         };
         let identity = FromPeer {
             run: create.run_id.uuid(),

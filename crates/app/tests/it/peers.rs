@@ -30,6 +30,7 @@ fn remote(input: &str) -> NewRun {
         reply: None,
         priority: aiox_core::run::Priority::Normal,
         timeout_ms: None,
+        asked: None,
     }
 }
 

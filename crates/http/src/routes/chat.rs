@@ -74,6 +74,7 @@ pub(super) async fn submit(app: &HttpState, caller: &Caller, agent: &str, reques
         reply: None,
         priority: request.priority.as_deref().map_or(Ok(Priority::Normal), Priority::parse)?,
         timeout_ms: request.timeout_ms,
+        asked: None,
     };
     let submitted = tokio::time::timeout(ACCEPT, app.runs.submit(caller, new)).await;
     Ok(submitted.map_err(|_| Failure::Slow)??)

@@ -2,17 +2,49 @@
 //!
 //! Lenient in, strict out. One file per group; a group is routes with their document, the layers are put on here.
 
-use axum::Router;
+mod agents;
+mod ask;
+mod events;
+mod gate;
+mod health;
+mod lenient;
+mod runs;
+
+use axum::{
+    Router,
+    middleware::{from_fn, from_fn_with_state},
+};
 use utoipa_axum::router::OpenApiRouter;
 
-use crate::routes::{App, plain};
+use crate::{
+    context::quick,
+    routes::{App, plain},
+};
 
 /// Every route of the surface with its document.
 pub(crate) fn routes() -> OpenApiRouter<App> {
-    OpenApiRouter::new()
+    OpenApiRouter::new().merge(open()).merge(quick_routes()).merge(slow_routes())
 }
 
 /// The routes as they are served.
-pub(crate) fn router(_app: &App) -> Router<App> {
-    plain(routes())
+pub(crate) fn router(app: &App) -> Router<App> {
+    let gated = from_fn_with_state(app.clone(), gate::gate);
+    Router::new()
+        .merge(plain(open()).route_layer(from_fn(quick)))
+        .merge(plain(quick_routes()).route_layer(gated.clone()).route_layer(from_fn(quick)))
+        .merge(plain(slow_routes()).route_layer(gated))
+}
+
+/// Routes without a credential.
+fn open() -> OpenApiRouter<App> {
+    health::routes()
+}
+
+fn quick_routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new().merge(agents::routes()).merge(runs::routes())
+}
+
+/// Routes that wait or stream for as long as a run takes.
+fn slow_routes() -> OpenApiRouter<App> {
+    events::routes()
 }
