@@ -39,6 +39,7 @@ pub use task::{Task, TaskOutcome};
 
 use crate::{
     Replies, Vault,
+    gateway::lines::{Line, Lines, Served},
     agent_config::{needs, parse_config},
     urgency::{Candidate, Crew, Holding, Urgency},
 };
@@ -141,6 +142,8 @@ struct Inner {
     options: DispatchOptions,
     workers: DashMap<String, Arc<Connected>>,
     leases: DashMap<Uuid, Lease>,
+    /// To workers that serve calls of models.
+    lines: Lines,
     /// What sessions that have ended held. Bounded by the slots of all workers.
     lost: mpsc::UnboundedSender<Lost>,
     /// The hub is stopping: what its workers have is not held against them.
@@ -202,6 +205,7 @@ impl Dispatch {
             options,
             workers: DashMap::new(),
             leases: DashMap::new(),
+            lines: Lines::default(),
             lost,
             closing: AtomicBool::new(false),
         });
@@ -237,6 +241,18 @@ impl Dispatch {
     /// [`Error::Conflict`] when a worker with this id is connected and alive, [`Error::Invalid`] for a bad registration.
     pub fn register(&self, info: WorkerInfo) -> Result<WorkerSession> {
         session::register(&self.inner, info)
+    }
+
+    /// Lines to the connected workers that serve calls of models.
+    #[must_use]
+    pub fn lines(&self) -> &Lines {
+        &self.inner.lines
+    }
+
+    /// Opens the line of a worker for calls of models, for as long as its session lasts.
+    #[must_use]
+    pub fn open_line(&self, served: Served) -> Line {
+        self.inner.lines.open(self.inner.ids.uuid(), served)
     }
 
     /// Connected workers: registration, free slots, last heartbeat.
