@@ -38,6 +38,7 @@ fn config(settings: &Settings) -> Result<WorkerConfig> {
     };
     let mut config = WorkerConfig::new(id, url, credential);
     config.tls = TlsFiles { ca: own.ca.clone(), identity, domain: None };
+    config.max_model_calls = own.max_model_calls;
     config.max_concurrent = own.max_concurrent;
     config.heartbeat_interval = Duration::from_secs(u64::from(own.heartbeat_seconds.max(1)));
     config.reconnect_delay = Duration::from_secs_f64(own.reconnect_seconds);

@@ -40,6 +40,7 @@ pub use task::{Task, TaskOutcome};
 use crate::{
     Replies, Vault,
     agent_config::{needs, parse_config, plan},
+    gateway::lines::{Line, Lines, Served},
     runs::is_dry,
     urgency::{Candidate, Crew, Holding, Urgency},
 };
@@ -142,6 +143,8 @@ struct Inner {
     options: DispatchOptions,
     workers: DashMap<String, Arc<Connected>>,
     leases: DashMap<Uuid, Lease>,
+    /// To workers that serve calls of models.
+    lines: Lines,
     /// What sessions that have ended held. Bounded by the slots of all workers.
     lost: mpsc::UnboundedSender<Lost>,
     /// The hub is stopping: what its workers have is not held against them.
@@ -203,6 +206,7 @@ impl Dispatch {
             options,
             workers: DashMap::new(),
             leases: DashMap::new(),
+            lines: Lines::default(),
             lost,
             closing: AtomicBool::new(false),
         });
@@ -241,6 +245,18 @@ impl Dispatch {
     /// [`Error::Conflict`] when a worker with this id is connected and alive, [`Error::Invalid`] for a bad registration.
     pub fn register(&self, info: WorkerInfo) -> Result<WorkerSession> {
         session::register(&self.inner, info)
+    }
+
+    /// Lines to the connected workers that serve calls of models.
+    #[must_use]
+    pub fn lines(&self) -> &Lines {
+        &self.inner.lines
+    }
+
+    /// Opens the line of a worker for calls of models, for as long as its session lasts.
+    #[must_use]
+    pub fn open_line(&self, served: Served) -> Line {
+        self.inner.lines.open(self.inner.ids.uuid(), served)
     }
 
     /// Connected workers: registration, free slots, last heartbeat.

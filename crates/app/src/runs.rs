@@ -13,7 +13,7 @@ use aiox_core::{
     access::Access,
     agent::{AgentConfig, MAX_MESSAGE_BYTES},
     ports::{Clock, Events, Ids, Signal, Waiting, WorkQueue},
-    quota,
+    quota, tenant,
     run::Priority,
 };
 use aiox_model::{
@@ -37,7 +37,7 @@ use self::{
 };
 pub(crate) use self::dry::is_dry;
 use crate::{
-    AgentRef, Directory, Replies, ReplyTo, Target,
+    AgentRef, Directory, Replies, ReplyTo, Target, TenantBook,
     agent_config::{needs, parse_config, plan},
     audit,
     federated::{Federated, NewRemote},
@@ -96,6 +96,8 @@ pub struct RunsOptions {
     pub known_providers: HashSet<String>,
     /// Most milliseconds of one attempt.
     pub max_timeout_ms: u64,
+    /// Limits of the tenants.
+    pub tenants: TenantBook,
     /// Order in the queue, shared with the dispatcher.
     pub urgency: Urgency,
 }
@@ -139,7 +141,8 @@ impl Runs {
     /// # Errors
     /// [`Error::NotFound`] for agents that do not exist or that the caller may not use, [`Error::Invalid`] and
     /// [`Error::TooLarge`] for bad input, [`Error::Conflict`] for a key used for another request, [`Error::Limited`] for a used-up
-    /// allowance, [`Error::Forbidden`] when the agent's governance denies it.
+    /// allowance or limit of the tenant, [`Error::Spent`] for its used-up budget, [`Error::Forbidden`] when the agent's governance or the
+    /// tenant's standing denies it.
     pub async fn submit(&self, caller: &Caller, new: NewRun) -> Result<Submitted> {
         caller.require(Scope::RunsCreate)?;
         check_input(&new)?;
@@ -148,7 +151,8 @@ impl Runs {
             Target::Remote { peer, jid, .. } => {
                 let principal = caller.principal.key();
                 let conversation = self.conversation(&principal, &jid, &new).await?;
-                let accept = self.accept(caller, &new, jid.clone(), conversation);
+                let mut accept = self.accept(caller, &new, jid.clone(), conversation);
+                accept.tenant_limits = self.options.tenants.enter(caller, caller.tenant).await?;
                 let remote = NewRemote { peer, agent_jid: jid, priority: new.priority };
                 let accept = self.federated.outbound(caller, accept, &remote).await?;
                 let this = self.clone();
@@ -181,6 +185,7 @@ impl Runs {
         if matches!(caller.principal, Principal::Remote { .. }) {
             caller.tenant = agent.tenant;
         }
+        let limits = self.options.tenants.enter(&caller, agent.tenant).await?;
         let config = parse_config(&agent)?;
         let provider = self.governed(&caller, &agent, &config)?;
         let jid = self.directory.names().agent_jid(agent.id);
@@ -189,8 +194,10 @@ impl Runs {
             0 => config.llm.max_tokens,
             cap => config.llm.max_tokens.min(cap),
         };
+        let max_tokens = limits.answer_tokens(quota::reserve(&new.input, 0), max_tokens)?;
         let mut accept = self.accept(&caller, &new, jid, conversation);
         accept.agent = Some(agent.id.uuid());
+        accept.tenant_limits = limits;
         accept.reserved = quota::reserve(&new.input, max_tokens);
         accept.audit = audit::owned_by(accept.audit, Some(agent.owner.uuid()));
         if let Some(from) = from_peer {
@@ -259,6 +266,7 @@ impl Runs {
             input: new.input.clone(),
             reserved: quota::reserve(&new.input, 0),
             limits: caller.limits,
+            tenant_limits: tenant::Limits::default(),
             idempotency,
             reply: new.reply.as_ref().and_then(|reply| serde_json::to_string(reply).ok()),
             timeout_ms: new.timeout_ms.unwrap_or(u64::MAX).min(self.options.max_timeout_ms),
@@ -277,7 +285,7 @@ impl Runs {
     async fn write(&self, accept: Accept) -> Result<Written> {
         let at = accept.at;
         let mut row = row_of(&accept);
-        let limits = accept.limits;
+        let (limits, tenant) = (accept.limits, accept.tenant.into());
         match self.journal.accept(accept).await? {
             Accepted::New => {
                 metrics::counter!("aiox_runs_accepted_total", "door" => row.door.clone()).increment(1);
@@ -292,6 +300,7 @@ impl Runs {
                 metrics::counter!("aiox_policy_violations_total", "kind" => violation(which)).increment(1);
                 Err(over_quota(which, at, limits))
             }
+            Accepted::Denied(denied) => Err(self.options.tenants.denied(tenant, denied).await),
             Accepted::Seen { digest, verdict } => Ok(Written::Seen { digest, verdict }),
         }
     }
@@ -621,6 +630,7 @@ fn row_of(accept: &Accept) -> RunRow {
         status: RunStatus::Queued,
         priority: accept.priority,
         input: accept.input.clone(),
+        reserved: accept.reserved,
         output: None,
         error: None,
         model_used: None,

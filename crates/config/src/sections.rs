@@ -349,7 +349,9 @@ impl Xmpp {
         for (name, address) in [("xmpp.accounts_address", &self.accounts_address), ("xmpp.sign_in_address", &self.sign_in_address)] {
             let Some(address) = address else { continue };
             match address.parse::<std::net::SocketAddr>() {
-                Ok(address) if !address.ip().is_loopback() => problems.push(format!("{name}: must be a loopback address: it is clear text")),
+                Ok(address) if !address.ip().is_loopback() => {
+                    problems.push(format!("{name}: must be a loopback address: it is clear text"))
+                }
                 Ok(_) => {}
                 Err(_) => problems.push(format!("{name}: must be address:port")),
             }
@@ -489,6 +491,12 @@ pub struct Governance {
     pub remote_requests_day: u64,
     /// Most milliseconds of one attempt of a run.
     pub task_timeout_ms: u64,
+    /// New runs in a second at `/v1`, of a tenant that sets no such limit itself.
+    pub run_create_qps: f64,
+    /// Runs that have not ended at `/v1`, of a tenant that sets no such limit itself.
+    pub concurrent_runs: u64,
+    /// Calls of models in a second at `/v1`, of a tenant.
+    pub invoke_qps: f64,
 }
 impl Default for Governance {
     fn default() -> Self {
@@ -500,6 +508,9 @@ impl Default for Governance {
             remote_tokens_minute: 10_000,
             remote_requests_day: 1_000,
             task_timeout_ms: 120_000,
+            run_create_qps: 10.0,
+            concurrent_runs: 25,
+            invoke_qps: 20.0,
         }
     }
 }
@@ -507,6 +518,11 @@ impl Governance {
     pub(crate) fn check(&self, problems: &mut Vec<String>) {
         if self.task_timeout_ms == 0 || self.task_timeout_ms > 3_600_000 {
             problems.push("governance.task_timeout_ms: must be from 1 to 3600000".into());
+        }
+        for (name, rate) in [("run_create_qps", self.run_create_qps), ("invoke_qps", self.invoke_qps)] {
+            if !rate.is_finite() || rate <= 0.0 || rate > 1_000_000.0 {
+                problems.push(format!("governance.{name}: must be more than 0 and at most 1000000"));
+            }
         }
     }
 }

@@ -1,8 +1,12 @@
 //! Between the messages of the protocol and the words of the use cases.
 
+use aiox_app::gateway::call::{Answer, Ended, Input, Message, Order, Tool, ToolCall, ToolChoice};
+use aiox_app::gateway::lines::Served;
 use aiox_app::{Task, TaskOutcome, WorkerInfo};
 use aiox_model::run::RunError;
-use aiox_proto::worker::v1::{RegisterWorker, TaskRequest, TaskResponse};
+use aiox_proto::worker::v1::{
+    ModelMessage, ModelRequest, ModelResponse, ModelTool, ModelToolCall, RegisterWorker, TaskRequest, TaskResponse,
+};
 use secrecy::ExposeSecret;
 use serde_json::{Map, Value, json};
 
@@ -29,6 +33,93 @@ pub(crate) fn worker(register: RegisterWorker) -> WorkerInfo {
         labels: register.labels,
         protocol: register.protocol.max(1),
     }
+}
+
+/// What a worker serves beside runs.
+pub(crate) fn served(register: &RegisterWorker) -> Served {
+    let lower = |names: &[String]| names.iter().map(|name| name.to_lowercase()).collect();
+    Served {
+        providers: lower(&register.supported_providers),
+        embedding_providers: lower(&register.embedding_providers),
+        only_models: register.models.clone(),
+        named_models: register.named_models.clone(),
+        places: register.max_model_calls.min(MAX_CONCURRENT),
+    }
+}
+
+/// A call of a model for a worker.
+pub(crate) fn model(order: Order) -> ModelRequest {
+    let operation = order.input.operation().as_str().to_owned();
+    let mut request = ModelRequest {
+        request_id: order.id.to_string(),
+        operation,
+        provider: order.provider,
+        model: order.model,
+        timeout_ms: order.timeout_ms,
+        stream: order.stream,
+        traceparent: traceparent(order.trace),
+        ..ModelRequest::default()
+    };
+    match order.input {
+        Input::Chat { messages, tools, tool_choice, generation } => {
+            request.messages = messages.into_iter().map(said).collect();
+            request.tools = tools.into_iter().map(offered).collect();
+            request.tool_choice = match tool_choice {
+                ToolChoice::Auto => String::new(),
+                ToolChoice::None => "none".into(),
+                ToolChoice::Required => "required".into(),
+                ToolChoice::Named(name) => format!("tool:{name}"),
+            };
+            request.temperature = generation.temperature;
+            request.top_p = generation.top_p;
+            request.max_output_tokens = generation.max_output_tokens.unwrap_or(0);
+            request.stop = generation.stop;
+        }
+        Input::Embed { texts, dimensions } => {
+            request.texts = texts;
+            request.dimensions = dimensions.unwrap_or(0);
+        }
+    }
+    request
+}
+
+fn said(message: Message) -> ModelMessage {
+    ModelMessage {
+        role: message.role.as_str().to_owned(),
+        content: message.content,
+        tool_calls: message
+            .tool_calls
+            .into_iter()
+            .map(|call| ModelToolCall { id: call.id, name: call.name, arguments_json: call.arguments })
+            .collect(),
+        tool_call_id: message.tool_call_id.unwrap_or_default(),
+        name: message.name.unwrap_or_default(),
+    }
+}
+
+fn offered(tool: Tool) -> ModelTool {
+    ModelTool { name: tool.name, description: tool.description, parameters_json: tool.parameters.to_string() }
+}
+
+/// The end of a call of a model. A code that the hub does not know is a failure of the worker.
+pub(crate) fn answered(response: ModelResponse) -> Ended {
+    let error = (!response.error_code.is_empty()).then(|| match response.error_code.as_str() {
+        "worker_draining" | "worker_busy" => response.error_code.clone(),
+        code => error(code, false).code,
+    });
+    let answer = Answer {
+        text: response.text,
+        tool_calls: response
+            .tool_calls
+            .into_iter()
+            .map(|call| ToolCall { id: call.id, name: call.name, arguments: call.arguments_json })
+            .collect(),
+        finish_reason: response.finish_reason,
+        vectors: response.vectors.into_iter().map(|vector| vector.values).collect(),
+        input_tokens: response.input_tokens,
+        output_tokens: response.output_tokens,
+    };
+    Ended { answer, error }
 }
 
 /// A run for a worker.

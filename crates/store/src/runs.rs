@@ -58,6 +58,8 @@ pub struct RunRow {
     pub attempt: u32,
     /// The worker that has or had it.
     pub worker: Option<String>,
+    /// Tokens that were reserved for it: those of its question and the most of its answer.
+    pub reserved: u64,
     /// Where the answer goes besides the run (JSON).
     pub reply: Option<String>,
     /// Time it may take, in milliseconds.
@@ -96,6 +98,7 @@ struct Stored {
     output_tokens: i64,
     attempt: i64,
     worker_id: Option<String>,
+    reserved_tokens: i64,
     reply: Option<String>,
     timeout_ms: i64,
     last_seq: i64,
@@ -128,6 +131,7 @@ impl TryFrom<Stored> for RunRow {
             output_tokens: unsigned(row.output_tokens),
             attempt: u32::try_from(row.attempt).unwrap_or(0),
             worker: row.worker_id,
+            reserved: unsigned(row.reserved_tokens),
             reply: row.reply,
             timeout_ms: unsigned(row.timeout_ms),
             last_seq: unsigned(row.last_seq),
@@ -143,7 +147,7 @@ macro_rules! runs_where {
     ($db:expr, $tail:literal $(, $bind:expr)* $(,)?) => {
         rows!($db, Stored, concat!(
             "SELECT id, tenant_id, agent_id, agent_jid, peer, delivery, origin, conversation_id, principal, door, status, priority, input, output, \
-             error, model_used, input_tokens, output_tokens, attempt, worker_id, reply, timeout_ms, last_seq, trace, created_at, started_at, \
+             error, model_used, input_tokens, output_tokens, attempt, worker_id, reserved_tokens, reply, timeout_ms, last_seq, trace, created_at, started_at, \
              completed_at FROM runs ", $tail) $(, $bind)*)
         .and_then(|found| found.into_iter().map(RunRow::try_from).collect::<Result<Vec<_>>>())
     };

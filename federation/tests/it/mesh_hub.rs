@@ -96,6 +96,7 @@ impl MeshHub {
             default_provider: "echo".to_owned(),
             known_providers: HashSet::from(["echo".to_owned()]),
             max_timeout_ms: 60_000,
+            tenants: aiox_app::TenantBook::new(store.clone(), clock.clone(), aiox_core::tenant::Limits::default()),
             urgency: Urgency::default(),
         };
         let runs = Runs::new(

@@ -9,6 +9,7 @@ use aiox_core::{
     Error, Result,
     agent::is_name,
     ports::{Offers, Signal},
+    quota,
 };
 use aiox_model::{
     BareJid, RunId,
@@ -159,6 +160,9 @@ impl WorkerSession {
         if config.governance.max_tokens_per_request > 0 {
             llm.max_tokens = llm.max_tokens.min(config.governance.max_tokens_per_request);
         }
+        // The answer may have what was reserved for it, whatever the agent's configuration says by now.
+        let answer = row.reserved.saturating_sub(quota::reserve(&row.input, 0));
+        llm.max_tokens = llm.max_tokens.min(u32::try_from(answer).unwrap_or(u32::MAX)).max(1);
         let provider = llm.provider.clone().unwrap_or_else(|| inner.options.default_provider.clone()).to_lowercase();
         let lease = inner.ids.uuid();
         let task = Task {

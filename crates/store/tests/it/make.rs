@@ -111,6 +111,7 @@ pub fn accept(principal: &str) -> Accept {
         input: "hello".into(),
         reserved: 10,
         limits: PLENTY,
+        tenant_limits: aiox_core::tenant::Limits::default(),
         idempotency: None,
         reply: None,
         timeout_ms: 1000,

@@ -62,19 +62,22 @@ async fn hub(requests_day: u64) -> Hub {
     let names = HubNames::new("hub-a.example");
     let vault = Vault::new(store.clone(), [7; 32], clock.clone(), ids.clone());
     let (queue, events) = (Arc::new(MemoryQueue::default()), Arc::new(MemoryEvents::default()));
+    let book = aiox_app::TenantBook::new(store.clone(), clock.clone(), aiox_core::tenant::Limits::default());
     let replies = Replies::new(store.clone(), journal.clone());
     let finder = Directory::new(store.clone(), names.clone());
     let federated =
         Federated::new(store.clone(), journal.clone(), events.clone(), clock.clone(), ids.clone(), replies.clone(), Arc::new(Alone));
     let tokens = Tokens::new("hub-a.example", &"a".repeat(32).into(), &"b".repeat(32).into(), 900, 3600).unwrap();
     let limits = Limits { requests_day, ..Limits::default() };
-    let accounts_options = AccountsOptions { sign_up: SignUp::Open, limits, remote_limits: limits, default_tenant: tenant.into() };
+    let accounts_options =
+        AccountsOptions { sign_up: SignUp::Open, limits, remote_limits: limits, default_tenant: tenant.into(), tenants: book.clone() };
     let accounts = Accounts::new(store.clone(), vault.clone(), tokens, names.clone(), clock.clone(), ids.clone(), accounts_options);
     let agents = Agents::new(store.clone(), vault.clone(), finder.clone(), clock.clone(), ids.clone(), "echo".into());
     let runs_options = RunsOptions {
         default_provider: "echo".into(),
         known_providers: HashSet::from(["echo".to_owned()]),
         max_timeout_ms: 60_000,
+        tenants: book,
         urgency: Urgency::default(),
     };
     let runs = Runs::new(
