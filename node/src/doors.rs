@@ -2,9 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
+use aiox_config::Mode;
 use aiox_crypto::system::SystemIds;
 use aiox_federation::admin::{self, PeerAdmin};
-use aiox_http::{Health, HttpOptions, HttpState};
+use aiox_http::{Health, HttpOptions, HttpState, V1Options};
 use anyhow::{Context as _, Result};
 use axum::Router;
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -27,6 +28,11 @@ pub fn router(hub: &Hub, health: Arc<dyn Health>, metrics: PrometheusHandle) -> 
         trusted_proxies,
         run_timeout: Duration::from_millis(hub.settings.governance.task_timeout_ms),
         open_metrics: own.open_metrics,
+        v1: V1Options {
+            strict_ingress: own.strict_ingress,
+            header_identity: own.header_identity.unwrap_or(hub.settings.hub.mode != Mode::Prod),
+            default_tenant: own.default_tenant.clone(),
+        },
         ..HttpOptions::default()
     };
     let state = HttpState {

@@ -2,7 +2,7 @@
 
 use crate::Variable;
 
-const NAMES: [(&str, &str); 37] = [
+const NAMES: [(&str, &str); 41] = [
     ("SERVER_HOST", "http.host"),
     ("SERVER_PORT", "http.port"),
     ("DB_HOST", "database.host"),
@@ -31,6 +31,10 @@ const NAMES: [(&str, &str); 37] = [
     ("AGENTOS_QUOTA_RUN_CREATE_QPS", "governance.run_create_qps"),
     ("AGENTOS_QUOTA_CONCURRENT_RUNS", "governance.concurrent_runs"),
     ("AGENTOS_QUOTA_INVOKE_QPS", "governance.invoke_qps"),
+    ("AIOX_MODE", "hub.mode"),
+    ("AGENTOS_PROFILE", "hub.mode"),
+    ("AIOX_STRICT_INGRESS", "http.strict_ingress"),
+    ("AGENTOS_DEFAULT_TENANT", "http.default_tenant"),
     ("LOG_LEVEL", "log.level"),
     ("LOG_FORMAT", "log.format"),
     ("WORKER_ID", "worker.id"),
@@ -63,6 +67,7 @@ pub(crate) fn translate(environment: &[Variable]) -> Vec<Variable> {
         let value = match *key {
             "auth.access_seconds" | "auth.refresh_seconds" => seconds(value).map_or_else(|| value.clone(), |seconds| seconds.to_string()),
             "governance.task_timeout_ms" => value.parse::<u64>().map_or_else(|_| value.clone(), |seconds| (seconds * 1000).to_string()),
+            "http.strict_ingress" if matches!(value.as_str(), "0" | "1") => (value == "1").to_string(),
             _ => value.clone(),
         };
         out.push(((*key).to_owned(), value));

@@ -130,6 +130,12 @@ impl Settings {
                 "http.tls_cert: production needs TLS; set http.tls_cert and http.tls_key, or http.behind_tls_proxy = true where a proxy ends it".into(),
             );
         }
+        if self.hub.mode == Mode::Prod && self.http.header_identity == Some(true) {
+            problems.push("http.header_identity: production believes credentials alone; leave it out".into());
+        }
+        if self.hub.mode == Mode::Prod && self.http.default_tenant.is_some() {
+            problems.push("http.default_tenant: AGENTOS_DEFAULT_TENANT must be empty in production".into());
+        }
         if self.http.tls_cert.is_some() != self.http.tls_key.is_some() {
             problems.push("http.tls_cert: http.tls_cert and http.tls_key go together".into());
         }

@@ -13,6 +13,8 @@ pub enum Mode {
     /// Missing secrets are made and kept in the data directory; clear text on loopback is allowed.
     #[default]
     Dev,
+    /// As `dev`, for showing the hub to others.
+    Demo,
     /// Every unsafe setting refuses the start.
     Prod,
 }
@@ -75,6 +77,12 @@ pub struct Http {
     pub cors_origins: Vec<String>,
     /// Whether `/metrics` needs no credential.
     pub open_metrics: bool,
+    /// Whether `/v1` refuses bodies in another form than the documented one.
+    pub strict_ingress: bool,
+    /// Whether `/v1` believes `X-Tenant-Id` and `X-Principal-Id` where there is no credential. Absent = in the modes dev and demo.
+    pub header_identity: Option<bool>,
+    /// The tenant of `/v1` requests without a credential that name none.
+    pub default_tenant: Option<String>,
 }
 impl Default for Http {
     fn default() -> Self {
@@ -87,6 +95,9 @@ impl Default for Http {
             trusted_proxies: Vec::new(),
             cors_origins: vec!["http://localhost:3000".into()],
             open_metrics: false,
+            strict_ingress: false,
+            header_identity: None,
+            default_tenant: None,
         }
     }
 }
@@ -603,6 +614,8 @@ pub struct Worker {
     pub id: Option<String>,
     /// Runs at the same time.
     pub max_concurrent: u32,
+    /// Calls of models at the same time, beside the runs; 0 serves none.
+    pub max_model_calls: u32,
     /// Seconds between heartbeats.
     pub heartbeat_seconds: u32,
     /// Seconds before the first attempt to connect again.
@@ -625,6 +638,7 @@ impl Default for Worker {
         Self {
             id: None,
             max_concurrent: 4,
+            max_model_calls: 16,
             heartbeat_seconds: 30,
             reconnect_seconds: 5.0,
             ca: None,
@@ -640,6 +654,9 @@ impl Worker {
     pub(crate) fn check(&self, problems: &mut Vec<String>) {
         if !(1..=1024).contains(&self.max_concurrent) {
             problems.push("worker.max_concurrent: must be from 1 to 1024".into());
+        }
+        if self.max_model_calls > 1024 {
+            problems.push("worker.max_model_calls: must be from 0 to 1024".into());
         }
         if !(0.01..=3600.0).contains(&self.reconnect_seconds) {
             problems.push("worker.reconnect_seconds: must be from 0.01 to 3600".into());

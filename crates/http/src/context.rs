@@ -20,7 +20,8 @@ use uuid::Uuid;
 use crate::{
     HttpState, address,
     error::{Failure, Shown},
-    surface::{Names, Surface},
+    names::Names,
+    shape::Shape,
 };
 
 /// Time for a request that does not stream or wait for an answer.
@@ -50,7 +51,7 @@ pub(crate) async fn context(State(app): State<Arc<HttpState>>, mut request: Requ
     let began = Instant::now();
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
     let address = address::client(peer, request.headers(), &app.options.trusted_proxies);
-    let names = Names::of(Surface::of(request.uri().path()), request.headers(), Uuid::new_v4);
+    let names = Names::of(Shape::of(request.uri().path()), request.headers(), Uuid::new_v4);
     let trace = names.trace;
 
     let method = method_label(request.method());
@@ -66,7 +67,7 @@ pub(crate) async fn context(State(app): State<Arc<HttpState>>, mut request: Requ
 
     if let Some(shown) = response.extensions_mut().remove::<Shown>() {
         let kept = std::mem::take(response.headers_mut());
-        response = shown.response(names.surface, &names.correlation);
+        response = shown.response(names.shape, &names.correlation);
         for (name, value) in &kept {
             // CORS, `Allow` and the tenant; what describes the empty body goes.
             if name != header::CONTENT_LENGTH && name != header::CONTENT_TYPE {

@@ -3,17 +3,17 @@
 use std::time::Duration;
 
 use aiox_core::Error;
-use aiox_model::{body::ErrorBody, run::RunError, v1};
+use aiox_model::{body::ErrorBody, run::RunError};
 use axum::{
     Json,
     response::{IntoResponse, Response},
 };
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use crate::surface::Surface;
+use crate::shape::{self, Shape};
 
 /// Why a request has no answer.
 #[derive(Debug)]
@@ -27,7 +27,7 @@ pub(crate) enum Failure {
     /// A path or query that cannot be read at all.
     BadRequest,
     /// A body that is not JSON.
-    BadJson,
+    NoJson,
     /// Members of a body that are wrong, each for itself.
     Issues(Vec<Issue>),
     /// Two sources of the request name different tenants.
@@ -87,9 +87,10 @@ pub(crate) struct Shown {
     pub(crate) retryable: bool,
     pub(crate) retry_after: Option<Duration>,
     pub(crate) run: Option<Uuid>,
-    pub(crate) details: Map<String, Value>,
     /// The member at fault, as `/api/v1` and OpenAI name it.
-    pub(crate) field: Option<String>,
+    pub(crate) param: Option<String>,
+    /// More, by code.
+    pub(crate) details: Option<Map<String, Value>>,
 }
 
 /// The error body, with the run where there is one.
@@ -110,8 +111,8 @@ impl Failure {
             retryable,
             retry_after: None,
             run: None,
-            details: Map::new(),
-            field: None,
+            param: None,
+            details: None,
         };
         match self {
             Self::App(error) => shown(error),
@@ -123,13 +124,12 @@ impl Failure {
                 ..plain(StatusCode::GATEWAY_TIMEOUT, "wait_timeout", "no answer yet; the run goes on and can be read by its id", true)
             },
             Self::BadRequest => plain(StatusCode::BAD_REQUEST, "invalid_request", "bad request", false),
-            Self::BadJson => plain(StatusCode::BAD_REQUEST, "invalid_json", "bad request", false),
+            Self::NoJson => plain(StatusCode::BAD_REQUEST, "invalid_json", "bad request", false),
             Self::Issues(issues) => {
                 let text = issues.first().map_or_else(String::new, |first| format!("{}: {}", first.path, first.message));
-                let mut details = Map::new();
-                details.insert("issues".into(), json!(issues));
-                let field = issues.first().map(|first| first.path.clone());
-                Shown { details, field, ..plain(StatusCode::BAD_REQUEST, "invalid_request", &text, false) }
+                let details = Some(shape::issues(issues));
+                let param = issues.first().map(|first| first.path.clone());
+                Shown { details, param, ..plain(StatusCode::BAD_REQUEST, "invalid_request", &text, false) }
             }
             Self::TenantMismatch => {
                 plain(StatusCode::BAD_REQUEST, "tenant_mismatch", "the request names another tenant than the one it runs in", false)
@@ -137,7 +137,7 @@ impl Failure {
             Self::Refused(refusal) => {
                 let retryable = refusal.status == StatusCode::SERVICE_UNAVAILABLE;
                 let retry_after = retryable.then_some(Duration::from_secs(5));
-                let details = refusal.details.clone();
+                let details = (!refusal.details.is_empty()).then(|| refusal.details.clone());
                 Shown { details, retry_after, ..plain(refusal.status, refusal.code, &refusal.message, retryable) }
             }
             Self::BadId(text) => plain(StatusCode::BAD_REQUEST, "invalid_request", text, false),
@@ -171,51 +171,15 @@ fn shown(error: &Error) -> Shown {
         _ => (StatusCode::INTERNAL_SERVER_ERROR, None),
     };
     let text = if status == StatusCode::INTERNAL_SERVER_ERROR { "internal server error".to_owned() } else { error.to_string() };
-    let (mut details, mut field) = (Map::new(), None);
-    match error {
-        Error::Invalid { field: at, message } => {
-            let issue = Issue { path: pointer(at), message: message.clone(), code: "value" };
-            details.insert("issues".into(), json!([issue]));
-            field = Some(at.clone());
+    let (param, details) = match error {
+        Error::Invalid { field, message } => {
+            let issue = Issue { path: shape::pointer(field), message: message.clone(), code: "value" };
+            (Some(field.clone()), Some(shape::issues(&[issue])))
         }
-        Error::Spent(spent) => details = spent.details(),
-        _ => {}
-    }
-    Shown { status, code: error.code().to_owned(), text, retryable: error.retryable(), retry_after, run: None, details, field }
-}
-
-/// The JSON pointer of a member as `/api/v1` names it: `a.b[2]` is `/a/b/2`.
-fn pointer(field: &str) -> String {
-    let parts = field.split(['.', '[', ']']).filter(|part| !part.is_empty() && *part != "body");
-    parts.fold(String::new(), |mut path, part| {
-        path.push('/');
-        path.push_str(&part.replace('~', "~0").replace('/', "~1"));
-        path
-    })
-}
-
-/// The code that `/v1` has for it: a closed set, by status.
-fn published(status: StatusCode, code: &str) -> &str {
-    match status.as_u16() {
-        400 if matches!(code, "invalid_json" | "tenant_mismatch") => code,
-        400 | 413 => "invalid_request",
-        401 => "unauthorized",
-        403 => match code {
-            "tenant_unknown" | "policy_blocked" => code,
-            "agent_blocked" | "domain_not_allowed" | "provider_not_allowed" => "policy_blocked",
-            _ => "forbidden",
-        },
-        404 if matches!(code, "peer_not_found" | "model_not_found") => code,
-        404 => "not_found",
-        405 => "method_not_allowed",
-        409 if code == "invalid_state_transition" => code,
-        409 => "conflict",
-        429 if code == "quota_exceeded" => code,
-        429 => "rate_limited",
-        503 if matches!(code, "request_timeout" | "timeout") => "timeout",
-        502..=504 => "dependency_unavailable",
-        _ => "internal_error",
-    }
+        Error::Spent(spent) => (None, Some(spent.details())),
+        _ => (None, None),
+    };
+    Shown { status, code: error.code().to_owned(), text, retryable: error.retryable(), retry_after, run: None, param, details }
 }
 
 /// The status of a waiting call whose run ended with this code. Codes of workers and peers are an open set.
@@ -241,41 +205,12 @@ impl Shown {
         }
     }
 
-    /// The body on `/v1`.
-    fn published(self, correlation: &str) -> v1::error::ErrorBody {
-        let code = published(self.status, &self.code).to_owned();
-        let retryable = match code.as_str() {
-            "rate_limited" | "dependency_unavailable" | "timeout" => true,
-            "quota_exceeded" => self.retryable,
-            _ => false,
-        };
-        let details = (!self.details.is_empty()).then_some(self.details);
-        v1::error::ErrorBody {
-            error: v1::error::ErrorDetail { code, message: self.text, retryable, details },
-            correlation_id: correlation.to_owned(),
-        }
-    }
-
-    /// The body as OpenAI has it.
-    fn openai(self) -> Value {
-        let kind = match self.status.as_u16() {
-            401 => "authentication_error",
-            403 => "permission_error",
-            429 if self.code == "quota_exceeded" => "insufficient_quota",
-            429 => "rate_limit_error",
-            400..=499 => "invalid_request_error",
-            _ => "server_error",
-        };
-        let code = published(self.status, &self.code);
-        json!({ "error": { "message": self.text, "type": kind, "param": self.field, "code": code } })
-    }
-
-    pub(crate) fn response(self, surface: Surface, correlation: &str) -> Response {
+    pub(crate) fn response(self, shape: Shape, correlation: &str) -> Response {
         let (status, retry_after) = (self.status, self.retry_after);
-        let mut response = match surface {
-            Surface::Api => (status, Json(self.body(correlation))).into_response(),
-            Surface::V1 => (status, Json(self.published(correlation))).into_response(),
-            Surface::OpenAi => (status, Json(self.openai())).into_response(),
+        let mut response = match shape {
+            Shape::Api => (status, Json(self.body(correlation))).into_response(),
+            Shape::V1 => shape::v1(self, correlation).into_response(),
+            Shape::OpenAi => shape::openai(self).into_response(),
         };
         if status == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
@@ -335,44 +270,6 @@ mod tests {
             assert_eq!(shown(&error).status.as_u16(), status, "{error:?}");
         }
         let limited = Failure::App(Error::Limited { code: "x", message: "y".into(), retry_after: wait });
-        assert_eq!(limited.shown().response(Surface::V1, "c").headers()[header::RETRY_AFTER], "2");
-    }
-
-    #[test]
-    fn below_v1_the_codes_are_a_closed_set_with_their_retryable() {
-        let wait = Duration::from_secs(1);
-        for (failure, status, code, retryable) in [
-            (Failure::BadJson, 400, "invalid_json", false),
-            (Failure::BadRequest, 400, "invalid_request", false),
-            (Failure::TenantMismatch, 400, "tenant_mismatch", false),
-            (Failure::NoCredential, 401, "unauthorized", false),
-            (Error::forbidden("agent_blocked", "y").into(), 403, "policy_blocked", false),
-            (Error::forbidden("tenant_unknown", "y").into(), 403, "tenant_unknown", false),
-            (Error::forbidden("foreign_lease", "y").into(), 403, "forbidden", false),
-            (Failure::NoRoute, 404, "not_found", false),
-            (Failure::NoMethod, 405, "method_not_allowed", false),
-            (Error::conflict("idempotency_conflict", "y").into(), 409, "conflict", false),
-            (Error::conflict("invalid_state_transition", "y").into(), 409, "invalid_state_transition", false),
-            (Error::TooLarge { what: "body", limit: 1 }.into(), 413, "invalid_request", false),
-            (Error::Limited { code: "too_many_streams", message: "x".into(), retry_after: wait }.into(), 429, "rate_limited", true),
-            (Error::Limited { code: "quota_exceeded", message: "x".into(), retry_after: wait }.into(), 429, "quota_exceeded", true),
-            (Failure::Panic, 500, "internal_error", false),
-            (Error::unavailable("shutting_down", "y").into(), 503, "dependency_unavailable", true),
-            (Failure::Slow, 503, "timeout", true),
-        ] {
-            let shown = failure.shown();
-            assert_eq!(shown.status.as_u16(), status, "{failure:?}");
-            let body = shown.published("c");
-            assert_eq!((body.error.code.as_str(), body.error.retryable), (code, retryable), "{failure:?}");
-        }
-    }
-
-    #[test]
-    fn wrong_members_are_named_by_their_pointers() {
-        let shown = Failure::App(Error::invalid("llm_config.stops[2]", "must be a text")).shown();
-        let body = json!(shown.clone().published("c"));
-        let issue = json!({ "path": "/llm_config/stops/2", "message": "must be a text", "code": "value" });
-        assert_eq!(body["error"]["details"]["issues"], json!([issue]));
-        assert_eq!(shown.openai()["error"]["param"], "llm_config.stops[2]");
+        assert_eq!(limited.shown().response(Shape::V1, "c").headers()[header::RETRY_AFTER], "2");
     }
 }

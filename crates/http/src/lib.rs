@@ -12,11 +12,12 @@ mod context;
 mod documented;
 mod error;
 mod frames;
+mod names;
 pub mod openapi;
 mod read;
 mod routes;
+mod shape;
 mod state;
-mod surface;
 mod v1;
 mod verbs;
 

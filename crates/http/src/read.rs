@@ -32,7 +32,7 @@ impl<T: DeserializeOwned> FromRequest<Arc<HttpState>> for Body<T> {
         let bytes = match read {
             Ok(body) => body.to_bytes(),
             Err(error) if error.is::<LengthLimitError>() => return Err(too_large(limit).into()),
-            Err(_) => return Err(Failure::BadJson),
+            Err(_) => return Err(Failure::NoJson),
         };
         parse(&bytes).map(Self)
     }
@@ -44,9 +44,9 @@ pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let path = error.path().to_string();
         let error = error.into_inner();
-        if error.is_data() { invalid(&path, &error.to_string()) } else { Failure::BadJson }
+        if error.is_data() { invalid(&path, &error.to_string()) } else { Failure::NoJson }
     })?;
-    reader.end().map_err(|_| Failure::BadJson)?;
+    reader.end().map_err(|_| Failure::NoJson)?;
     Ok(value)
 }
 

@@ -39,7 +39,7 @@ use crate::{
     context::{context, limit, quick},
     error::{Failure, Result},
     openapi::base,
-    surface::{CORRELATION_ID, REQUEST_ID, TENANT_ID, TRACEPARENT},
+    names::{CORRELATION_ID, REQUEST_ID, TENANT_ID, TRACEPARENT},
     v1, verbs,
 };
 

@@ -46,5 +46,8 @@ documents! {
     v1::federation::CapabilitiesBody, v1::federation::ForwardBody, v1::federation::ForwardedBody, v1::federation::IngestBody,
     v1::federation::IngestedBody, v1::federation::PeerBody, v1::federation::PeerList,
     v1::run::RunBody, v1::run::RunCreate,
+    v1::gateway::ModelInvoke, v1::gateway::ModelInvoked, v1::gateway::ModelList, v1::gateway::PolicyCheck, v1::gateway::PolicyChecked,
+    v1::openai::ChatCompletion, v1::openai::ChatRequest, v1::openai::Deleted, v1::openai::EmbeddingList, v1::openai::EmbeddingRequest,
+    v1::openai::ErrorBody, v1::openai::ModelList, v1::openai::Response, v1::openai::ResponseRequest,
     body::Data<agent::Agent>, body::Page<agent::Agent>, body::Data<Vec<agent::AgentCard>>,
 }

@@ -39,7 +39,7 @@ impl Runs {
             event: event.clone(),
             status: None,
             worker: None,
-            attempts: false,
+            attempts: 0,
             ending: Some(ending),
             audit: None,
         };

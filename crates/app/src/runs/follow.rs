@@ -26,6 +26,7 @@ pub(super) fn follow(
 ) -> impl Stream<Item = Result<Signal>> + Send + 'static {
     async_stream::stream! {
         // Subscribed before the store is read, so that nothing falls between the two.
+        let given = after;
         let mut reader = events.subscribe(run).await;
         'replay: loop {
             loop {
@@ -37,7 +38,11 @@ pub(super) fn follow(
                     Ok(page) => page,
                     Err(error) => { yield Err(error); return }
                 };
-                if page.is_empty() { break }
+                if page.is_empty() {
+                    // A reader who already has the end, or claims to, must not wait for another one.
+                    if given > 0 && has_ended(&store, run, after).await { return }
+                    break
+                }
                 for event in page {
                     after = event.sequence;
                     let last = is_final(&event);
@@ -47,7 +52,7 @@ pub(super) fn follow(
             }
             loop {
                 match reader.next().await {
-                    Some(Signal::Event(event)) if event.sequence <= after => {}
+                    Some(Signal::Event(event)) if event.sequence <= after => if is_final(&event) { return },
                     Some(Signal::Event(event)) if event.sequence == after + 1 => {
                         after = event.sequence;
                         let last = is_final(&event);
@@ -65,4 +70,11 @@ pub(super) fn follow(
             }
         }
     }
+}
+
+/// Whether the run has ended, at or before this sequence. If it cannot be read, the live signals will tell.
+async fn has_ended(store: &Store, run: RunId, after: u64) -> bool {
+    let Ok(mut db) = store.read().await else { return false };
+    let row = runs::by_id(&mut db, run.uuid()).await.ok().flatten();
+    row.is_some_and(|row| row.status.is_final() && row.last_seq <= after)
 }

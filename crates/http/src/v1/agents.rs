@@ -13,7 +13,7 @@ use crate::{
     error::Result,
     read::Place,
     routes::App,
-    surface::Names,
+    names::Names,
 };
 
 pub(super) fn routes() -> OpenApiRouter<App> {

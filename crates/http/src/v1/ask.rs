@@ -1,6 +1,6 @@
 //! What a request asks for: the run and who asks, read leniently.
 
-use aiox_core::{Principal, Scope, run::Priority};
+use aiox_core::{Scope, run::Priority};
 use aiox_model::v1::run::RunOptions;
 use serde_json::Value;
 
@@ -148,14 +148,6 @@ fn options(reader: &mut Reader, body: &At<'_>) -> (RunOptions, Priority) {
     };
     let priority = Priority::parse(&options.priority).unwrap_or(Priority::Normal);
     (options, priority)
-}
-
-/// The principal's id as `/v1` writes it.
-pub(crate) fn principal_text(principal: &Principal) -> String {
-    match principal {
-        Principal::User { id, .. } => id.to_string(),
-        Principal::Remote { jid } => jid.to_string(),
-    }
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ use crate::{
     HttpState, auth,
     context::{Facts, too_large},
     error::{Failure, Result},
-    surface::TENANT_ID,
+    names::TENANT_ID,
 };
 
 const PRINCIPAL_ID: HeaderName = HeaderName::from_static("x-principal-id");
@@ -163,7 +163,7 @@ async fn peek(app: &HttpState, request: Request) -> Result<(Auth, Request)> {
     let bytes = match Limited::new(body, limit).collect().await {
         Ok(body) => body.to_bytes(),
         Err(error) if error.is::<LengthLimitError>() => return Err(too_large(limit).into()),
-        Err(_) => return Err(Failure::BadJson),
+        Err(_) => return Err(Failure::NoJson),
     };
     let value: Value = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
     let mut reader = Reader::default();

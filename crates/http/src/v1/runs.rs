@@ -29,7 +29,7 @@ use crate::{
     error::{Failure, Result},
     read::{Body, Place},
     routes::App,
-    surface::Names,
+    names::Names,
 };
 
 /// Time to make a run durable.

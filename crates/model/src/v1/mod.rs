@@ -7,5 +7,7 @@ pub mod agent;
 pub mod error;
 pub mod event;
 pub mod federation;
+pub mod gateway;
+pub mod openai;
 pub mod run;
 pub mod tenants;
