@@ -612,6 +612,8 @@ pub struct Worker {
     pub id: Option<String>,
     /// Runs at the same time.
     pub max_concurrent: u32,
+    /// Calls of models at the same time, beside the runs; 0 serves none.
+    pub max_model_calls: u32,
     /// Seconds between heartbeats.
     pub heartbeat_seconds: u32,
     /// Seconds before the first attempt to connect again.
@@ -634,6 +636,7 @@ impl Default for Worker {
         Self {
             id: None,
             max_concurrent: 4,
+            max_model_calls: 16,
             heartbeat_seconds: 30,
             reconnect_seconds: 5.0,
             ca: None,
@@ -649,6 +652,9 @@ impl Worker {
     pub(crate) fn check(&self, problems: &mut Vec<String>) {
         if !(1..=1024).contains(&self.max_concurrent) {
             problems.push("worker.max_concurrent: must be from 1 to 1024".into());
+        }
+        if self.max_model_calls > 1024 {
+            problems.push("worker.max_model_calls: must be from 0 to 1024".into());
         }
         if !(0.01..=3600.0).contains(&self.reconnect_seconds) {
             problems.push("worker.reconnect_seconds: must be from 0.01 to 3600".into());
