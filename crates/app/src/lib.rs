@@ -35,6 +35,7 @@ pub mod tenants;
 mod urgency;
 mod vault;
 mod whole;
+mod worker_credentials;
 
 pub use accounts::{Accounts, AccountsOptions, SignUp};
 pub use agents::Agents;
@@ -51,3 +52,4 @@ pub use tenant_book::{Known, Reservation, TenantBook};
 pub use tenants::{AuditQuery, Tenants};
 pub use urgency::Urgency;
 pub use vault::Vault;
+pub use worker_credentials::{KnownCredentials, ListedCredential, WorkerCredentials};

@@ -417,6 +417,8 @@ pub struct Grpc {
     pub tls_key: Option<PathBuf>,
     /// PEM authority of workers' certificates.
     pub worker_ca: Option<PathBuf>,
+    /// Seconds for which a worker's token is good; the worker renews it after half of them.
+    pub worker_token_seconds: u32,
 }
 impl Default for Grpc {
     fn default() -> Self {
@@ -428,6 +430,7 @@ impl Default for Grpc {
             tls_cert: None,
             tls_key: None,
             worker_ca: None,
+            worker_token_seconds: 300,
         }
     }
 }
@@ -438,6 +441,12 @@ impl Grpc {
         }
         if mode == Mode::Prod && self.tls_cert.is_none() {
             problems.push("grpc.tls_cert: production needs TLS on the workers' door; set grpc.tls_cert and grpc.tls_key".into());
+        }
+        if self.worker_ca.is_some() && self.tls_cert.is_none() {
+            problems.push("grpc.worker_ca: certificates of workers need TLS; set grpc.tls_cert and grpc.tls_key".into());
+        }
+        if !(30..=3600).contains(&self.worker_token_seconds) {
+            problems.push("grpc.worker_token_seconds: must be from 30 to 3600".into());
         }
     }
     /// The workers' key.

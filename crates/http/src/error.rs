@@ -31,7 +31,7 @@ pub(crate) enum Failure {
     /// Members of a body that are wrong, each for itself.
     Issues(Vec<Issue>),
     /// Two sources of the request name different tenants.
-    TenantMismatch,
+    OtherTenant,
     /// Something named that `/v1` has a code of its own for.
     Refused(Box<Refusal>),
     /// An id in the path that is none.
@@ -131,7 +131,7 @@ impl Failure {
                 let param = issues.first().map(|first| first.path.clone());
                 Shown { details, param, ..plain(StatusCode::BAD_REQUEST, "invalid_request", &text, false) }
             }
-            Self::TenantMismatch => {
+            Self::OtherTenant => {
                 plain(StatusCode::BAD_REQUEST, "tenant_mismatch", "the request names another tenant than the one it runs in", false)
             }
             Self::Refused(refusal) => {

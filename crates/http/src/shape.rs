@@ -151,7 +151,7 @@ mod tests {
         for (failure, status, code, retryable) in [
             (Failure::NoJson, 400, "invalid_json", false),
             (Failure::BadRequest, 400, "invalid_request", false),
-            (Failure::TenantMismatch, 400, "tenant_mismatch", false),
+            (Failure::OtherTenant, 400, "tenant_mismatch", false),
             (Failure::NoCredential, 401, "unauthorized", false),
             (Error::forbidden("agent_blocked", "y").into(), 403, "policy_blocked", false),
             (Error::forbidden("tenant_unknown", "y").into(), 403, "tenant_unknown", false),

@@ -29,6 +29,7 @@ pub mod runs;
 pub mod service_tokens;
 pub mod tenant_use;
 pub mod tenants;
+pub mod worker_credentials;
 
 pub use db::{AsDb, Backend, Db, Reader, Store, StoreOptions, Tx};
 pub use journal::{Accept, Accepted, Advance, Ending, Inbound, Journal, JournalStats, NewEvent, Outbound, Seal, Sealed};

@@ -129,7 +129,7 @@ async fn tenant(app: &HttpState, header: Option<&str>, body: Option<&str>) -> Re
         && header != body
         && app.tenants.book().find(header).await? != app.tenants.book().find(body).await?
     {
-        return Err(Failure::TenantMismatch);
+        return Err(Failure::OtherTenant);
     }
     let named = header.or(body).or(app.options.v1.default_tenant.as_deref());
     let named = named.ok_or_else(|| aiox_core::Error::invalid("X-Tenant-Id", "no source names a tenant"))?;
@@ -138,7 +138,7 @@ async fn tenant(app: &HttpState, header: Option<&str>, body: Option<&str>) -> Re
 
 /// Fails if a text names another tenant than the caller's.
 pub(crate) async fn agree(app: &HttpState, caller: &Caller, named: &str) -> Result<()> {
-    if app.tenants.book().find(named).await? == Some(caller.tenant) { Ok(()) } else { Err(Failure::TenantMismatch) }
+    if app.tenants.book().find(named).await? == Some(caller.tenant) { Ok(()) } else { Err(Failure::OtherTenant) }
 }
 
 /// Applies what a body says of its sender: it must be of the caller's tenant, and it narrows the caller's scopes.
