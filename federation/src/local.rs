@@ -35,6 +35,8 @@ pub struct LocalNode {
     pub(crate) thumbprint: String,
     pub(crate) token_key: SigningKey,
     pub(crate) envelope_key: SigningKey,
+    /// What it tells its peers of itself for programs (a `v1::federation::Stack`).
+    pub(crate) stack: Option<serde_json::Value>,
 }
 
 impl fmt::Debug for LocalNode {
@@ -67,7 +69,13 @@ impl LocalNode {
         if token_key.public() == envelope_key.public() {
             return Err(LocalError::SharedKey);
         }
-        Ok(Self { id: leaf.node, thumbprint: leaf::thumbprint(first), chain, key, token_key, envelope_key })
+        Ok(Self { id: leaf.node, thumbprint: leaf::thumbprint(first), chain, key, token_key, envelope_key, stack: None })
+    }
+
+    /// Tells peers what this hub is for programs, in its trust document.
+    #[must_use]
+    pub fn with_stack(self, stack: &aiox_model::v1::federation::Stack) -> Self {
+        Self { stack: serde_json::to_value(stack).ok(), ..self }
     }
 
     /// The node id.

@@ -93,7 +93,7 @@ pub fn publish(local: &LocalNode, publication: &Publication) -> Result<Value, Jw
         refresh_hint: REFRESH_HINT,
         not_after: publication.not_after,
         profiles: vec![PROFILE_V1.to_owned()],
-        other: Map::new(),
+        other: local.stack.iter().map(|stack| ("stack".to_owned(), stack.clone())).collect(),
         signature: String::new(),
     };
     let mut raw = serde_json::to_value(document).map_err(|_| JwsError::Document)?;

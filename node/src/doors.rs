@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 use axum::Router;
 use metrics_exporter_prometheus::PrometheusHandle;
 
-use crate::hub::Hub;
+use crate::{hub::Hub, identity};
 
 /// REST, health, metrics; with federation also the trust document and the peers' administration.
 ///
@@ -32,6 +32,8 @@ pub fn router(hub: &Hub, health: Arc<dyn Health>, metrics: PrometheusHandle) -> 
             strict_ingress: own.strict_ingress,
             header_identity: own.header_identity.unwrap_or(hub.settings.hub.mode != Mode::Prod),
             default_tenant: own.default_tenant.clone(),
+            open_ingest: hub.settings.hub.mode != Mode::Prod,
+            stack: identity::stack(&hub.settings),
         },
         ..HttpOptions::default()
     };
@@ -41,6 +43,7 @@ pub fn router(hub: &Hub, health: Arc<dyn Health>, metrics: PrometheusHandle) -> 
         agents: hub.agents.clone(),
         runs: hub.runs.clone(),
         peers: hub.book.clone(),
+        ingest: hub.ingest.clone(),
         dispatch: hub.dispatch.clone(),
         limiter: hub.limiter.clone(),
         health,

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use aiox_app::{
-    Accounts, AccountsOptions, Agents, Contacts, Directory, Dispatch, DispatchOptions, Federated, HubNames, PeerBook, Replies, Runs,
+    Accounts, AccountsOptions, Agents, Contacts, Directory, Dispatch, DispatchOptions, Federated, HubNames, Ingest, PeerBook, Replies, Runs,
     RunsOptions, SignUp, TenantBook, Tenants, Urgency, Vault, WorkerCredentials, dispatch::Watch,
 };
 use aiox_bus::{MemoryEvents, MemoryQueue};
@@ -57,6 +57,8 @@ pub struct Hub {
     pub contacts: Contacts,
     /// Runs between hubs.
     pub federated: Federated,
+    /// Events that programs bring in.
+    pub ingest: Ingest,
     /// Peers.
     pub book: PeerBook,
     /// Limits of the doors.
@@ -145,6 +147,7 @@ impl Hub {
         let replies = Replies::new(store.clone(), journal.clone());
         let contacts = Contacts::new(store.clone(), clock.clone());
         let book = PeerBook::new(store.clone(), tenant, clock.clone(), ids.clone());
+        let ingest = Ingest::new(store.clone(), clock.clone(), ids.clone());
 
         let outward = match settings.federation.enabled {
             true => Some(Outward::new(identity::local_node(&settings)?, clock.clone(), ids.clone())),
@@ -220,6 +223,7 @@ impl Hub {
             replies,
             contacts,
             federated,
+            ingest,
             book,
             limiter,
             federation,

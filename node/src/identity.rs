@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use aiox_certs::HubPaths;
-use aiox_config::Settings;
+use aiox_config::{Mode, Settings};
 use aiox_federation::{listener::ListenerLimits, local::LocalNode, service::FederationOptions};
+use aiox_model::v1::federation::Stack;
 use anyhow::{Context as _, Result, bail};
 
 /// The directory with this hub's keys and certificates.
@@ -19,11 +20,37 @@ pub fn local_node(settings: &Settings) -> Result<LocalNode> {
     let (chain, key) = aiox_certs::load_pair("federation", &certificate, &key).context("make it with: aiox certs create")?;
     let token = aiox_certs::load_key("federation.token_key", &paths.token_key())?;
     let envelope = aiox_certs::load_key("federation.envelope_key", &paths.envelope_key())?;
-    let node = LocalNode::new(chain, key, &token, &envelope)?;
+    let node = LocalNode::new(chain, key, &token, &envelope)?.with_stack(&stack(settings));
     if node.domain() != settings.hub.domain {
         bail!("the federation certificate names the domain {}, but hub.domain is {}", node.domain(), settings.hub.domain);
     }
     Ok(node)
+}
+
+/// What programs and peers are told of this hub.
+pub fn stack(settings: &Settings) -> Stack {
+    let own = &settings.federation;
+    let mut stack = Stack::untold(&settings.hub.domain);
+    let mode = match settings.hub.mode {
+        Mode::Dev => "dev",
+        Mode::Demo => "demo",
+        Mode::Prod => "prod",
+    };
+    if let Some(id) = &own.stack_id {
+        stack.peer.stack_id.clone_from(id);
+    }
+    stack.peer.environment = own.environment.clone().unwrap_or_else(|| mode.to_owned());
+    stack.peer.region.clone_from(&own.region);
+    stack.peer.build.version = env!("CARGO_PKG_VERSION").to_owned();
+    if own.enabled {
+        let endpoint = own.endpoint.clone().unwrap_or_else(|| format!("https://{}:{}", settings.hub.domain, own.port));
+        stack.peer.endpoints.insert("node_base_url".into(), endpoint.into());
+    }
+    stack.capabilities.supports.tenant_isolation = true;
+    stack.capabilities.supports.runs_forward = own.enabled;
+    stack.capabilities.limits.max_concurrent_runs = settings.governance.concurrent_runs;
+    stack.capabilities.limits.max_event_streams = aiox_http::MOST_STREAMS as u64;
+    stack
 }
 
 /// What peers are told of this hub, and whom it believes on the web.

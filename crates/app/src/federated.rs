@@ -93,6 +93,8 @@ pub struct Federated {
     replies: Replies,
     wire: Arc<dyn PeerWire>,
     news: Arc<DashMap<String, Arc<News>>>,
+    /// Rings when envelopes have been delivered or will never be.
+    settled: Arc<Notify>,
 }
 
 #[derive(Default)]
@@ -113,7 +115,7 @@ impl Federated {
         replies: Replies,
         wire: Arc<dyn PeerWire>,
     ) -> Self {
-        Self { store, journal, events, clock, ids, replies, wire, news: Arc::default() }
+        Self { store, journal, events, clock, ids, replies, wire, news: Arc::default(), settled: Arc::default() }
     }
 
     /// Adds the envelope that takes a run to its peer.
@@ -276,7 +278,14 @@ impl Federated {
                 runs::set_delivery(&mut tx, run, "delivered").await?;
             }
         }
-        tx.commit().await
+        tx.commit().await?;
+        self.settled.notify_waiters();
+        Ok(())
+    }
+
+    /// Rings when envelopes have been delivered or will never be.
+    pub(crate) fn settled(&self) -> &Notify {
+        &self.settled
     }
 
     /// The envelope is durable at the peer: its run is delivered.
@@ -313,6 +322,7 @@ impl Federated {
                 RunEvent { id: self.ids.uuid(), run_id: run, sequence: 0, kind: "run.failed".into(), time: self.clock.now(), payload };
             self.apply(event, None).await?;
         }
+        self.settled.notify_waiters();
         Ok(())
     }
 

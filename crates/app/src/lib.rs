@@ -12,7 +12,7 @@
 //! - [`Replies`]: durable answers that wait for the XMPP door.
 //! - [`Contacts`]: who subscribed to an agent's presence.
 //! - [`Tenants`]: what administrators do with tenants. [`TenantBook`]: what every door asks of a tenant, and its limits.
-//! - [`Federated`]: runs that come from, or go to, a peer hub. [`PeerBook`]: those peers.
+//! - [`Federated`]: runs that come from, or go to, a peer hub. [`PeerBook`]: those peers. [`Ingest`]: events that programs bring in.
 #![cfg_attr(test, expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test"))]
 
 pub mod accounts;
@@ -24,6 +24,7 @@ mod directory;
 pub mod dispatch;
 pub mod federated;
 pub mod gateway;
+pub mod ingest;
 mod names;
 mod narrowed;
 pub mod peers;
@@ -44,6 +45,7 @@ pub use directory::{AgentRef, Directory, Target};
 pub use dispatch::{Dispatch, DispatchOptions, Heartbeat, Notice, Task, TaskOutcome, WorkerInfo, WorkerSession};
 pub use federated::Federated;
 pub use gateway::{CallFailure, GatewayOptions, ModelGateway};
+pub use ingest::Ingest;
 pub use names::HubNames;
 pub use peers::PeerBook;
 pub use replies::{Replies, Reply, ReplyTo};

@@ -1,14 +1,18 @@
 //! Peer records as the store keeps them, and what is known of peers' agents.
 
-use aiox_core::{Error, Result};
+use aiox_core::{Error, Result, forward::Candidate};
 use aiox_model::{
     Ts,
     agent::AgentCard,
     federation::{PeerRecord, PeerState},
+    v1::federation::Stack,
 };
-use aiox_store::{Store, peers, peers::PeerRow};
+use aiox_store::{Store, federation, peers, peers::PeerRow};
 
 use crate::audit;
+
+/// A peer for which something has waited for longer is not counted as healthy.
+const LATE_SECONDS: i64 = 10;
 
 /// The peers of this hub.
 #[derive(Clone)]
@@ -97,6 +101,31 @@ impl PeerBook {
     pub async fn agents(&self, limit: u32) -> Result<Vec<AgentCard>> {
         let rows = peers::agents(&mut self.store.read().await?, limit).await?;
         Ok(rows.into_iter().filter_map(|(_, card)| serde_json::from_str(&card).ok()).collect())
+    }
+
+    /// Every peer as somebody who forwards a run sees it, by domain.
+    ///
+    /// # Errors
+    /// As [`all`](Self::all).
+    pub async fn candidates(&self) -> Result<Vec<(Candidate, PeerRecord)>> {
+        let records = self.all().await?;
+        let mut db = self.store.read().await?;
+        let late = self.clock.now().plus_seconds(-LATE_SECONDS);
+        let mut all = Vec::with_capacity(records.len());
+        for record in records {
+            let told = serde_json::from_value(record.document["stack"].clone()).ok();
+            let oldest = federation::oldest(&mut db, &record.domain).await?;
+            let active = record.state == PeerState::Active;
+            let candidate = Candidate {
+                stack: told.unwrap_or_else(|| Stack::untold(&record.domain)),
+                domain: record.domain.clone(),
+                active,
+                healthy: active && oldest.is_none_or(|oldest| oldest > late),
+                waiting: federation::waiting(&mut db, &record.domain).await?,
+            };
+            all.push((candidate, record));
+        }
+        Ok(all)
     }
 
     /// Whether a domain is an active peer.

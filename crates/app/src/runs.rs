@@ -3,6 +3,7 @@
 mod detail;
 mod dry;
 mod follow;
+mod forward;
 mod from_peer;
 mod view;
 

@@ -2,7 +2,7 @@
 
 use crate::Variable;
 
-const NAMES: [(&str, &str); 41] = [
+const NAMES: [(&str, &str); 44] = [
     ("SERVER_HOST", "http.host"),
     ("SERVER_PORT", "http.port"),
     ("DB_HOST", "database.host"),
@@ -35,6 +35,9 @@ const NAMES: [(&str, &str); 41] = [
     ("AGENTOS_PROFILE", "hub.mode"),
     ("AIOX_STRICT_INGRESS", "http.strict_ingress"),
     ("AGENTOS_DEFAULT_TENANT", "http.default_tenant"),
+    ("AGENTOS_STACK_ID", "federation.stack_id"),
+    ("AGENTOS_ENVIRONMENT", "federation.environment"),
+    ("AGENTOS_REGION", "federation.region"),
     ("LOG_LEVEL", "log.level"),
     ("LOG_FORMAT", "log.format"),
     ("WORKER_ID", "worker.id"),

@@ -476,10 +476,27 @@ pub struct Federation {
     pub web_roots: Option<PathBuf>,
     /// Tolerated clock difference in seconds.
     pub skew_seconds: u32,
+    /// What programs name this hub by. Absent = `stk_<hub.domain>`.
+    pub stack_id: Option<String>,
+    /// What programs are told of its purpose, for instance `staging`. Absent = the mode.
+    pub environment: Option<String>,
+    /// Where it is, for instance `eu-central`.
+    pub region: String,
 }
 impl Default for Federation {
     fn default() -> Self {
-        Self { enabled: false, host: "127.0.0.1".into(), port: 8443, endpoint: None, certs_dir: None, web_roots: None, skew_seconds: 30 }
+        Self {
+            enabled: false,
+            host: "127.0.0.1".into(),
+            port: 8443,
+            endpoint: None,
+            certs_dir: None,
+            web_roots: None,
+            skew_seconds: 30,
+            stack_id: None,
+            environment: None,
+            region: "local".into(),
+        }
     }
 }
 impl Federation {

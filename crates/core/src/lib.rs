@@ -10,6 +10,7 @@ pub mod agent;
 pub mod agentos;
 pub mod caller;
 mod error;
+pub mod forward;
 pub mod gateway;
 pub mod policy;
 pub mod ports;

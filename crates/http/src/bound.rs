@@ -9,7 +9,7 @@ use std::{
 use aiox_core::{Caller, Error, Result};
 
 /// Event streams and WebSockets of one principal at the same time; a further one is refused until one of them ends.
-const MOST: usize = 64;
+pub const MOST: usize = 64;
 
 /// Open streams by principal.
 #[derive(Default)]

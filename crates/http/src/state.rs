@@ -2,8 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use aiox_app::{Accounts, Agents, Dispatch, PeerBook, Runs, Tenants};
+use aiox_app::{Accounts, Agents, Dispatch, Ingest, PeerBook, Runs, Tenants};
 use aiox_core::ports::RateLimiter;
+use aiox_model::v1::federation::Stack;
 use async_trait::async_trait;
 
 use crate::Network;
@@ -20,6 +21,8 @@ pub struct HttpState {
     pub runs: Runs,
     /// Peers and what is known of their agents.
     pub peers: PeerBook,
+    /// Events that programs bring in.
+    pub ingest: Ingest,
     /// Connected workers.
     pub dispatch: Dispatch,
     /// Counts sign-in attempts.
@@ -52,7 +55,7 @@ pub struct HttpOptions {
 }
 
 /// How `/v1` is served.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct V1Options {
     /// Whether bodies in another form than the documented one are refused.
     pub strict_ingress: bool,
@@ -60,6 +63,22 @@ pub struct V1Options {
     pub header_identity: bool,
     /// The tenant of requests without a credential that name none.
     pub default_tenant: Option<String>,
+    /// Whether events of hubs that are no peers may be brought in. Never in production.
+    pub open_ingest: bool,
+    /// What this hub tells programs of itself.
+    pub stack: Stack,
+}
+
+impl Default for V1Options {
+    fn default() -> Self {
+        Self {
+            strict_ingress: false,
+            header_identity: false,
+            default_tenant: None,
+            open_ingest: false,
+            stack: Stack::untold("hub-a.example"),
+        }
+    }
 }
 
 impl Default for HttpOptions {

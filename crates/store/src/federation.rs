@@ -152,6 +152,15 @@ pub async fn waiting(db: &mut impl AsDb, peer: &str) -> Result<u64> {
     Ok(unsigned(found.map_or(0, |found| found.0)))
 }
 
+/// When the oldest envelope that waits for a peer was made.
+///
+/// # Errors
+/// Database errors.
+pub async fn oldest(db: &mut impl AsDb, peer: &str) -> Result<Option<Ts>> {
+    let found = row!(db, (Option<i64>,), "SELECT MIN(created_at) FROM fed_outbox WHERE peer = $1 AND state = 'queued'", peer)?;
+    Ok(found.and_then(|found| found.0).map(Ts::from_micros))
+}
+
 /// Ends the waiting of an envelope: `delivered`, `refused` or `expired`. Its run and type, if it waited and carries one.
 ///
 /// # Errors

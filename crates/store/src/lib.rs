@@ -19,6 +19,7 @@ pub mod agents;
 pub mod audit;
 pub mod conversations;
 pub mod federation;
+pub mod ingested;
 pub mod keys;
 pub mod ledger;
 pub mod outbox;

@@ -5,6 +5,7 @@
 mod agents;
 mod ask;
 mod events;
+mod federation;
 mod gate;
 mod health;
 mod lenient;
@@ -41,10 +42,10 @@ fn open() -> OpenApiRouter<App> {
 }
 
 fn quick_routes() -> OpenApiRouter<App> {
-    OpenApiRouter::new().merge(agents::routes()).merge(runs::routes())
+    OpenApiRouter::new().merge(agents::routes()).merge(runs::routes()).merge(federation::quick())
 }
 
 /// Routes that wait or stream for as long as a run takes.
 fn slow_routes() -> OpenApiRouter<App> {
-    events::routes()
+    events::routes().merge(federation::slow())
 }

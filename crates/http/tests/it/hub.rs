@@ -3,7 +3,7 @@
 use std::{collections::HashSet, net::SocketAddr, sync::Arc, time::Duration};
 
 use aiox_app::{
-    Accounts, AccountsOptions, Agents, Directory, Dispatch, DispatchOptions, Federated, HubNames, PeerBook, Replies, Runs, RunsOptions,
+    Accounts, AccountsOptions, Agents, Directory, Dispatch, DispatchOptions, Federated, HubNames, Ingest, PeerBook, Replies, Runs, RunsOptions,
     SignUp, Task, TaskOutcome, TenantBook, Tenants, Urgency, Vault, WorkerInfo, WorkerSession,
     federated::{Draft, PeerWire},
 };
@@ -167,7 +167,8 @@ impl Hub {
                 &HubNames::new("hub-a.example"),
                 tenant.into(),
             ),
-            peers: PeerBook::new(store.clone(), tenant, clock, ids),
+            peers: PeerBook::new(store.clone(), tenant, clock.clone(), ids.clone()),
+            ingest: Ingest::new(store.clone(), clock, ids),
             dispatch: dispatch.clone(),
             limiter,
             health: Arc::new(Fine),

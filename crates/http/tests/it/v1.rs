@@ -9,7 +9,7 @@ use crate::hub::{Answer, Hub, Setting};
 
 /// A hub that believes headers, as in development.
 async fn believing(strict_ingress: bool) -> Hub {
-    let v1 = V1Options { strict_ingress, header_identity: true, default_tenant: None };
+    let v1 = V1Options { strict_ingress, header_identity: true, open_ingest: true, ..V1Options::default() };
     Hub::with(Setting { options: HttpOptions { v1, ..Setting::default().options }, ..Setting::default() }).await
 }
 
@@ -363,4 +363,81 @@ async fn strict_ingress_refuses_what_is_otherwise_taken() {
             }
         }
     }
+}
+
+#[tokio::test]
+async fn events_of_other_hubs_count_once_and_are_read_in_order() {
+    let hub = believing(false).await;
+    let token = hub.user("alice").await;
+    let event = |id: &str, sequence: u64, kind: &str| {
+        json!({ "event_id": id, "sequence": sequence, "time": "2026-01-02T03:04:05Z", "type": kind, "agent_id": "agt_x", "run_id": "run_x",
+            "step_id": null, "trace": { "traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01" }, "payload": { "a": 1 } })
+    };
+    let path = "/v1/federation/events:ingest";
+    let counts = |answer: &Answer| (answer.status, answer.body["accepted"].as_u64().unwrap(), answer.body["rejected"].as_u64().unwrap());
+    let mut foreign = event("evt_9", 9, "later");
+    foreign["tenant_id"] = json!("tnt_other");
+    let first = json!({ "ingest": { "source_stack_id": "stk_b" }, "events": [
+        event("evt_3", 3, "agentos.run.completed"), event("evt_1", 1, "agentos.run.created"), event("evt_1", 1, "agentos.run.created"),
+        foreign, { "run_id": "run_x", "sequence": 4 }, 5, event("evt_other", 3, "later")
+    ] });
+    assert_eq!(counts(&hub.post(path, &token, first).await), (200, 2, 5));
+    let second = json!({ "peer": { "stack_id": "stk_b" }, "events": [{ "event": event("evt_2", 2, "agentos.run.step.started") }] });
+    assert_eq!(counts(&hub.post(path, &token, second.clone()).await), (200, 1, 0));
+    assert_eq!(counts(&hub.post(path, &token, second).await), (200, 0, 1));
+    let third = json!({ "peer_id": "stk_c", "auth": { "principal_id": "u" }, "events": [{ "event": event("evt_2", 2, "agentos.run.step.started") }] });
+    assert_eq!(counts(&hub.post(path, &token, third).await), (200, 1, 0));
+    let url = "/v1/federation/runs/run_x/events";
+    let (status, data, _) = events(&hub, url, &token, None).await;
+    let all: Vec<Value> = data.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let ids: Vec<&str> = all.iter().map(|event| event["event"]["event_id"].as_str().unwrap()).collect();
+    assert_eq!((status, ids), (200, vec!["evt_1", "evt_2", "evt_3"]));
+    assert_eq!(all[0]["event"]["trace"]["span_id"], "00f067aa0ba902b7");
+    assert!(all[0]["event"].get("step_id").is_none() && all[0]["event"]["tenant_id"].as_str().unwrap().starts_with("tnt_"));
+    assert_eq!(events(&hub, &format!("{url}?after_sequence=2"), &token, None).await.1, data[2..]);
+    assert_eq!(events(&hub, &format!("{url}?after_sequence=3"), &token, None).await.0, 204);
+    let missing = hub.get("/v1/federation/runs/run_y/events", &token).await;
+    assert_eq!((missing.status, code(&missing)), (404, "not_found"));
+    let nameless = hub.post(path, &token, json!({ "events": [] })).await;
+    assert_eq!((nameless.status, code(&nameless)), (400, "invalid_request"));
+
+    let careful = Hub::start().await;
+    let token = careful.user("alice").await;
+    let refused = careful.post(path, &token, json!({ "peer_id": "stk_b", "events": [] })).await;
+    assert_eq!((refused.status, code(&refused)), (403, "forbidden"));
+}
+
+#[tokio::test]
+async fn a_forward_is_refused_or_runs_here_as_its_selector_says() {
+    let hub = Hub::start().await;
+    let token = hub.user("alice").await;
+    let id = hub.agent(&token, "A").await;
+    let _worker = hub.echo();
+    for path in ["/v1/federation/peer", "/v1/peer/info"] {
+        let own = hub.get(path, &token).await;
+        assert_eq!((own.status, &own.body["peer"]["stack_id"]), (200, &json!("stk_hub-a.example")), "{path}");
+    }
+    for path in ["/v1/federation/peer/capabilities", "/v1/peer/capabilities"] {
+        let own = hub.get(path, &token).await;
+        assert_eq!((own.status, &own.body["capabilities"]["supports"]["runs_forward"]), (200, &json!(true)), "{path}");
+    }
+    assert_eq!(hub.get("/v1/federation/peers", &token).await.body["peers"], json!([]));
+    let forward = async |selector: Value| {
+        let body = json!({ "forward": { "agent_id": id, "target_selector": selector, "run": { "input": "hi" } } });
+        hub.post("/v1/federation/runs:forward", &token, body).await
+    };
+    let unknown = forward(json!({ "stack_id": "stk_nobody" })).await;
+    assert_eq!((unknown.status, code(&unknown)), (404, "peer_not_found"));
+    let unmet = forward(json!({ "required_capabilities": ["runs.forward", "teleport"] })).await;
+    assert_eq!((unmet.status, code(&unmet)), (409, "conflict"));
+    assert!(unmet.body["error"]["details"]["missing"].as_array().unwrap().contains(&json!("teleport")));
+    let own = forward(json!({ "stack_id": "stk_hub-a.example" })).await;
+    assert_eq!(own.status, 200, "{own:?}");
+    let forwarded = &own.body["forwarded"];
+    assert_eq!(forwarded["remote_stack_id"], "stk_hub-a.example");
+    let (status, data, _) = events(&hub, forwarded["remote_events_url"].as_str().unwrap(), &token, None).await;
+    assert_eq!(status, 200);
+    assert!(data.last().unwrap().contains("agentos.run.completed") && data[0].contains(forwarded["remote_run_id"].as_str().unwrap()));
+    let empty = hub.post("/v1/federation/runs:forward", &token, json!({})).await;
+    assert_eq!((empty.status, &empty.body["error"]["details"]["issues"][0]["path"]), (400, &json!("/forward")));
 }

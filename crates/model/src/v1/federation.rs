@@ -41,6 +41,38 @@ pub struct Build {
     pub timestamp: String,
 }
 
+/// What a hub tells its peers of itself, in its trust document: who it is for programs and what it can do.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "V1Stack")]
+pub struct Stack {
+    /// Who it is.
+    pub peer: PeerInfo,
+    /// What it can do.
+    pub capabilities: Capabilities,
+}
+
+impl Stack {
+    /// What is known of the hub of a domain that tells nothing of itself.
+    #[must_use]
+    pub fn untold(domain: &str) -> Self {
+        let peer = PeerInfo {
+            stack_id: format!("stk_{domain}"),
+            environment: String::new(),
+            region: String::new(),
+            api_versions: vec![API_VERSION.into()],
+            endpoints: Map::new(),
+            build: Build::default(),
+            health: None,
+        };
+        // Every hub takes runs and streams their events; that is what being a peer means.
+        let supports = Supports { runs_forward: true, events_stream: true, ..Supports::default() };
+        Self { peer, capabilities: Capabilities { supports, limits: Limits::default(), models: Models::default() } }
+    }
+}
+
+/// The version of this surface.
+pub const API_VERSION: &str = "v1";
+
 /// How a peer is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "V1PeerHealth")]
