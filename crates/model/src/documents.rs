@@ -41,5 +41,7 @@ documents! {
     body::ErrorBody, body::Message,
     run::ChatReply, run::ChatRequest, run::Conversation, run::HistoryMessage, run::Run, run::RunDelta, run::RunEvent,
     v1::error::ErrorBody,
+    v1::tenants::AuditPage, v1::tenants::Deleted, v1::tenants::TenantBody, v1::tenants::TenantCreate, v1::tenants::TenantList,
+    v1::tenants::TokenBody, v1::tenants::TokenCreate, v1::tenants::TokenList,
     body::Data<agent::Agent>, body::Page<agent::Agent>, body::Data<Vec<agent::AgentCard>>,
 }

@@ -8,3 +8,4 @@ mod hub;
 mod manners;
 mod socket;
 mod streams;
+mod tenants;
