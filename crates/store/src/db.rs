@@ -183,6 +183,7 @@ impl Store {
                     .foreign_keys(true)
                     .pragma("wal_autocheckpoint", "4000")
                     .pragma("cache_size", "-8000")
+                    .pragma("temp_store", "memory")
                     .statement_cache_capacity(256);
                 // No pool asks a connection first whether it lives: it is a file.
                 let write = PoolOptions::new()

@@ -11,6 +11,8 @@ use std::{
 
 use sqlx::AssertSqlSafe;
 
+use crate::dialect;
+
 /// Rows of one statement at most.
 pub(crate) const MOST: usize = 64;
 const SIZES: usize = MOST.ilog2() as usize + 1;
@@ -37,19 +39,21 @@ impl Many {
     }
 
     pub(crate) fn pg(&self, rows: usize) -> AssertSqlSafe<Arc<str>> {
-        self.text(&self.pg, rows, |text, number| {
-            let _ = write!(text, "${number}");
+        self.text(&self.pg, rows, |size| {
+            self.write(size, |text, number| {
+                let _ = write!(text, "${number}");
+            })
         })
     }
 
     pub(crate) fn lite(&self, rows: usize) -> AssertSqlSafe<Arc<str>> {
         // Without numbers: the driver looks each number up by its name.
-        self.text(&self.lite, rows, |text, _| text.push('?'))
+        self.text(&self.lite, rows, |size| dialect::keeping_no_way_back(self.write(size, |text, _| text.push('?'))))
     }
 
-    fn text(&self, texts: &Texts, rows: usize, parameter: fn(&mut String, usize)) -> AssertSqlSafe<Arc<str>> {
+    fn text(&self, texts: &Texts, rows: usize, write: impl FnOnce(usize) -> String) -> AssertSqlSafe<Arc<str>> {
         let size = Self::size(rows).min(MOST);
-        let text = texts[size.ilog2() as usize].get_or_init(|| self.write(size, parameter).into());
+        let text = texts[size.ilog2() as usize].get_or_init(|| write(size).into());
         AssertSqlSafe(Arc::clone(text))
     }
 
@@ -153,7 +157,7 @@ mod tests {
     #[test]
     fn one_text_serves_many_sizes() {
         assert_eq!(&*ADD.pg(1).0, "INSERT INTO t SELECT column1 FROM (VALUES ($1, $2)) AS v WHERE column1 < $3");
-        assert_eq!(&*ADD.lite(2).0, "INSERT INTO t SELECT column1 FROM (VALUES (?, ?), (?, ?)) AS v WHERE column1 < ?");
+        assert_eq!(&*ADD.lite(2).0, "INSERT OR FAIL INTO t SELECT column1 FROM (VALUES (?, ?), (?, ?)) AS v WHERE column1 < ?");
         assert!(Arc::ptr_eq(&ADD.pg(3).0, &ADD.pg(4).0));
         assert!(!Arc::ptr_eq(&ADD.pg(4).0, &ADD.pg(5).0));
         assert!(Arc::ptr_eq(&ADD.lite(33).0, &ADD.lite(MOST).0));
