@@ -16,7 +16,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use aiox_core::{Error, Result};
@@ -37,6 +37,8 @@ use crate::{
 const QUEUE: usize = 4096;
 /// Operations that share a commit at most.
 const BATCH: usize = 256;
+/// How long a confirmation waits for another operation to share its commit. Lost with the process, it comes again.
+const LINGER: Duration = Duration::from_millis(10);
 
 enum Op {
     Accept(Box<Accept>, oneshot::Sender<Result<Accepted>>),
@@ -144,6 +146,7 @@ impl Journal {
 async fn run(store: Store, mut work: mpsc::Receiver<Op>, stats: Arc<JournalStats>) {
     let mut batch = Vec::with_capacity(BATCH);
     while work.recv_many(&mut batch, BATCH).await > 0 {
+        gather(&mut work, &mut batch).await;
         let began = Instant::now();
         let outcomes = commit(&store, &batch).await;
         metrics::histogram!("aiox_journal_commit_seconds").record(began.elapsed().as_secs_f64());
@@ -169,6 +172,26 @@ async fn run(store: Store, mut work: mpsc::Receiver<Op>, stats: Arc<JournalStats
                     op.answer(outcome);
                 }
             }
+        }
+    }
+}
+
+/// Lets others join a batch: whoever can run now, and for confirmations, which make nobody wait, whoever comes soon.
+async fn gather(work: &mut mpsc::Receiver<Op>, batch: &mut Vec<Op>) {
+    tokio::task::yield_now().await;
+    let until = tokio::time::Instant::now() + LINGER;
+    loop {
+        while batch.len() < BATCH
+            && let Ok(op) = work.try_recv()
+        {
+            batch.push(op);
+        }
+        if batch.len() >= BATCH || !batch.iter().all(|op| matches!(op, Op::Confirm(..))) {
+            return;
+        }
+        match tokio::time::timeout_at(until, work.recv()).await {
+            Ok(Some(op)) => batch.push(op),
+            Ok(None) | Err(_) => return,
         }
     }
 }
