@@ -49,5 +49,7 @@ documents! {
     v1::gateway::ModelInvoke, v1::gateway::ModelInvoked, v1::gateway::ModelList, v1::gateway::PolicyCheck, v1::gateway::PolicyChecked,
     v1::openai::ChatCompletion, v1::openai::ChatRequest, v1::openai::Deleted, v1::openai::EmbeddingList, v1::openai::EmbeddingRequest,
     v1::openai::ErrorBody, v1::openai::ModelList, v1::openai::Response, v1::openai::ResponseRequest,
+    v1::tenants::AuditPage, v1::tenants::Deleted, v1::tenants::TenantBody, v1::tenants::TenantCreate, v1::tenants::TenantList,
+    v1::tenants::TokenBody, v1::tenants::TokenCreate, v1::tenants::TokenList,
     body::Data<agent::Agent>, body::Page<agent::Agent>, body::Data<Vec<agent::AgentCard>>,
 }

@@ -10,6 +10,7 @@ mod gate;
 mod health;
 mod lenient;
 mod runs;
+mod tenants;
 
 use axum::{
     Router,
@@ -42,7 +43,7 @@ fn open() -> OpenApiRouter<App> {
 }
 
 fn quick_routes() -> OpenApiRouter<App> {
-    OpenApiRouter::new().merge(agents::routes()).merge(runs::routes()).merge(federation::quick())
+    OpenApiRouter::new().merge(agents::routes()).merge(runs::routes()).merge(federation::quick()).merge(tenants::routes())
 }
 
 /// Routes that wait or stream for as long as a run takes.

@@ -8,4 +8,5 @@ mod hub;
 mod manners;
 mod socket;
 mod streams;
+mod tenants;
 mod v1;
