@@ -5,6 +5,7 @@ mod delivery;
 mod doubles;
 mod envelopes;
 mod follow;
+mod forward;
 mod handshake;
 mod hub;
 mod mesh;

@@ -27,6 +27,7 @@ use aiox_federation::{
 use aiox_model::{
     RunId, TenantId, TraceId, UserId,
     agent::{AgentCreate, Visibility},
+    v1::federation::Stack,
 };
 use aiox_store::{Journal, Store, StoreOptions, accounts, accounts::UserRow, tenants};
 use serde_json::json;
@@ -55,7 +56,10 @@ impl Site {
         let (certificate, key) = paths.leaf("federation");
         let (chain, key) = load_pair("federation", &certificate, &key).unwrap();
         let token = load_key("federation.token_key", &paths.token_key()).unwrap();
-        LocalNode::new(chain, key, &token, &load_key("federation.envelope_key", &paths.envelope_key()).unwrap()).unwrap()
+        let node = LocalNode::new(chain, key, &token, &load_key("federation.envelope_key", &paths.envelope_key()).unwrap()).unwrap();
+        let mut stack = Stack::untold(&self.domain);
+        stack.peer.region = "test-region".to_owned();
+        node.with_stack(&stack)
     }
 
     fn database(&self) -> PathBuf {
@@ -68,6 +72,7 @@ pub struct MeshHub {
     pub agents: Agents,
     pub dispatch: Dispatch,
     pub federation: Arc<Federation>,
+    pub peers: PeerBook,
     pub site: Site,
     store: Store,
     stop: CancellationToken,
@@ -116,7 +121,7 @@ impl MeshHub {
         let (dispatch, watch) =
             Dispatch::new(store.clone(), journal, queue, events, clock.clone(), ids.clone(), vault, replies, names, dispatch_options);
         let book = PeerBook::new(store.clone(), tenant, clock.clone(), ids.clone());
-        let durable = Durable::new(runs.clone(), agents.clone(), directory.clone(), federated, book, clock.clone(), Limits::default());
+        let durable = Durable::new(runs.clone(), agents.clone(), directory.clone(), federated, book.clone(), clock.clone(), Limits::default());
         let options = FederationOptions {
             endpoint: format!("https://127.0.0.1:{}", site.port),
             roots: load_chain("federation.roots", &HubPaths::new(site.directory.path()).domain_authority()).unwrap(),
@@ -142,7 +147,7 @@ impl MeshHub {
         let stopping = stop.clone();
         tasks.push(tokio::spawn(async move { serving.run(listener, stopping).await.unwrap() }));
         dispatch.recover().await.unwrap();
-        Self { runs, agents, dispatch, federation, site, store, stop, tasks, public: public_url }
+        Self { runs, agents, dispatch, federation, peers: book, site, store, stop, tasks, public: public_url }
     }
 
     /// Stops everything without waiting for work in progress, as a crash would, and keeps the files.

@@ -102,7 +102,7 @@ fn wanted(body: Map<String, Value>) -> Result<TenantCreate> {
     typed("", &Value::Object(inner(body, &TENANT)?))
 }
 
-fn one(tenant: Tenant, names: Names) -> Json<TenantBody> {
+fn one(tenant: Tenant, names: &Names) -> Json<TenantBody> {
     Json(TenantBody { tenant, correlation_id: names.correlation.to_string() })
 }
 
@@ -150,7 +150,7 @@ pub(super) async fn create(
     Body(body): Body<Map<String, Value>>,
 ) -> Result<impl IntoResponse> {
     let tenant = app.tenants.create(&caller, wanted(body)?).await?;
-    Ok((StatusCode::CREATED, one(tenant, facts)))
+    Ok((StatusCode::CREATED, one(tenant, &names)))
 }
 
 /// Read a tenant
@@ -172,7 +172,7 @@ pub(super) async fn show(
     names: Names,
     Place(id): Place<String>,
 ) -> Result<Json<TenantBody>> {
-    Ok(one(app.tenants.read(&caller, &id).await?, facts))
+    Ok(one(app.tenants.read(&caller, &id).await?, &names))
 }
 
 /// Replace a tenant
@@ -196,7 +196,7 @@ pub(super) async fn replace(
     Place(id): Place<String>,
     Body(body): Body<Map<String, Value>>,
 ) -> Result<Json<TenantBody>> {
-    Ok(one(app.tenants.replace(&caller, &id, wanted(body)?).await?, facts))
+    Ok(one(app.tenants.replace(&caller, &id, wanted(body)?).await?, &names))
 }
 
 /// Change a tenant
@@ -220,7 +220,7 @@ pub(super) async fn change(
     Place(id): Place<String>,
     Body(body): Body<Map<String, Value>>,
 ) -> Result<Json<TenantBody>> {
-    Ok(one(app.tenants.patch(&caller, &id, inner(body, &TENANT)?).await?, facts))
+    Ok(one(app.tenants.patch(&caller, &id, inner(body, &TENANT)?).await?, &names))
 }
 
 /// Delete a tenant
@@ -266,7 +266,7 @@ pub(super) async fn enable(
     names: Names,
     Place(id): Place<String>,
 ) -> Result<Json<TenantBody>> {
-    Ok(one(app.tenants.set_enabled(&caller, &id, true).await?, facts))
+    Ok(one(app.tenants.set_enabled(&caller, &id, true).await?, &names))
 }
 
 /// Disable a tenant
@@ -288,7 +288,7 @@ pub(super) async fn disable(
     names: Names,
     Place(id): Place<String>,
 ) -> Result<Json<TenantBody>> {
-    Ok(one(app.tenants.set_enabled(&caller, &id, false).await?, facts))
+    Ok(one(app.tenants.set_enabled(&caller, &id, false).await?, &names))
 }
 
 /// List service tokens

@@ -97,7 +97,7 @@ async fn two_live_readers_see_the_same_and_closing_one_does_not_touch_the_other(
         hub.call(reqwest::Method::GET, &format!("/api/v1/runs/{run}/events{query}")).bearer_auth(&token).send().await.unwrap()
     };
     let (mut one, mut two) = (open("?deltas=true").await, open("").await);
-    assert_eq!(one.headers()["content-type"], "text/event-stream");
+    assert_eq!(one.headers()["content-type"], "text/event-stream; charset=utf-8");
     let (mut seen, mut other) = (String::new(), String::new());
     read_until(&mut one, &mut seen, "run.created").await;
     assert!(seen.starts_with("retry: 2000\n\n"), "{seen}");
