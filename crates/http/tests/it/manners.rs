@@ -137,7 +137,8 @@ async fn cors_is_for_configured_origins() {
     assert!(!preflight("https://evil.example").await.headers().contains_key("access-control-allow-origin"));
     // Errors are readable for the origin too.
     let refused = hub.call(Method::GET, "/api/v1/agents").header("origin", "https://console.hub-a.example").send().await.unwrap();
-    assert_eq!((refused.status().as_u16(), &refused.headers()["access-control-expose-headers"]), (401, &"x-request-id".parse().unwrap()));
+    assert_eq!(refused.status(), 401);
+    assert!(refused.headers()["access-control-expose-headers"].to_str().unwrap().split(',').any(|name| name == "x-request-id"));
 }
 
 #[tokio::test]
