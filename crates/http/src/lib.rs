@@ -15,6 +15,7 @@ mod frames;
 pub mod openapi;
 mod read;
 mod routes;
+mod shape;
 mod state;
 mod v1;
 mod verbs;

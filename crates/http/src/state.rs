@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use aiox_app::{Accounts, Agents, Dispatch, PeerBook, Runs, Tenants};
+use aiox_app::{Accounts, Agents, Dispatch, ModelGateway, PeerBook, Runs, Tenants};
 use aiox_core::ports::RateLimiter;
 use async_trait::async_trait;
 
@@ -22,6 +22,8 @@ pub struct HttpState {
     pub peers: PeerBook,
     /// Connected workers.
     pub dispatch: Dispatch,
+    /// Calls of models.
+    pub gateway: ModelGateway,
     /// Counts sign-in attempts.
     pub limiter: Arc<dyn RateLimiter>,
     /// What `/health/ready` tells.
