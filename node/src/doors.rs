@@ -45,6 +45,7 @@ pub fn router(hub: &Hub, health: Arc<dyn Health>, metrics: PrometheusHandle) -> 
         peers: hub.book.clone(),
         ingest: hub.ingest.clone(),
         dispatch: hub.dispatch.clone(),
+        gateway: hub.gateway.clone(),
         limiter: hub.limiter.clone(),
         health,
         metrics: Arc::new(move || metrics.render()),

@@ -206,6 +206,7 @@ impl Runs {
             accept.event = from.event;
             accept.at = accept.at.max(from.created_at);
             accept.event_payload = from.event_payload;
+            accept.event_at = from.created_at;
             accept.origin = Some(from.inbound.origin.clone());
             accept.inbound = Some(from.inbound);
         }
@@ -274,6 +275,7 @@ impl Runs {
             trace: caller.trace.to_string(),
             at,
             event: self.ids.uuid(),
+            event_at: at,
             event_payload: first.to_string(),
             agent_jid,
             message: self.ids.uuid(),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use aiox_app::CallFailure;
 use aiox_core::Error;
 use aiox_model::{body::ErrorBody, run::RunError};
 use axum::{
@@ -20,6 +21,8 @@ use crate::shape::{self, Shape};
 pub(crate) enum Failure {
     /// A use case refused or failed.
     App(Error),
+    /// A call of a model has no answer.
+    Call(CallFailure),
     /// The run ended without an answer.
     Run(Uuid, RunError),
     /// The run goes on, but nobody waits for it any more.
@@ -78,6 +81,15 @@ impl From<Error> for Failure {
     }
 }
 
+impl From<CallFailure> for Failure {
+    fn from(failure: CallFailure) -> Self {
+        match failure {
+            CallFailure::App(error) => Self::App(error),
+            other => Self::Call(other),
+        }
+    }
+}
+
 /// What the client gets to see. Waits in the response's extensions until the correlation id is added.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Shown {
@@ -116,6 +128,7 @@ impl Failure {
         };
         match self {
             Self::App(error) => shown(error),
+            Self::Call(failure) => called(failure),
             Self::Run(run, error) => {
                 Shown { run: Some(*run), ..plain(run_status(&error.code), &error.code, &error.message, error.retryable) }
             }
@@ -152,6 +165,27 @@ impl Failure {
             Self::Slow => plain(StatusCode::SERVICE_UNAVAILABLE, "request_timeout", "the request took too long", true),
             Self::Panic => plain(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", "internal server error", false),
         }
+    }
+}
+
+fn called(failure: &CallFailure) -> Shown {
+    let (status, param, details) = match failure {
+        CallFailure::App(error) => return shown(error),
+        CallFailure::NotFound(_) => (StatusCode::NOT_FOUND, Some("model"), None),
+        CallFailure::Blocked(reasons) => (StatusCode::FORBIDDEN, None, Some(shape::details("reasons", reasons))),
+        CallFailure::Unmet(unmet) => (StatusCode::CONFLICT, None, Some(shape::details("unmet", unmet))),
+        CallFailure::Refused(_) => (StatusCode::BAD_REQUEST, None, None),
+        CallFailure::Unavailable(_) | CallFailure::Timeout => (StatusCode::SERVICE_UNAVAILABLE, None, None),
+    };
+    Shown {
+        status,
+        code: failure.code().to_owned(),
+        text: failure.to_string(),
+        retryable: failure.retryable(),
+        retry_after: failure.retryable().then_some(Duration::from_secs(1)),
+        run: None,
+        param: param.map(str::to_owned),
+        details,
     }
 }
 

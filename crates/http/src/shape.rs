@@ -81,14 +81,14 @@ fn v1_code(status: StatusCode, code: &str) -> &str {
 
 /// The answer in the shape of OpenAI. Its clients repeat a 409, a 429 and every 5xx unless they are told not to.
 pub(crate) fn openai(shown: Shown) -> Response {
-    let (status, retryable) = (shown.status, shown.retryable);
+    let (status, again) = (shown.status, if shown.retryable { "true" } else { "false" });
     let mut response = (status, Json(openai_body(shown))).into_response();
-    let again = if retryable { "true" } else { "false" };
     response.headers_mut().insert(SHOULD_RETRY, HeaderValue::from_static(again));
     response
 }
 
-fn openai_body(shown: Shown) -> v1::openai::ErrorBody {
+/// The body in the shape of OpenAI, with the codes of `/v1`.
+pub(crate) fn openai_body(shown: Shown) -> v1::openai::ErrorBody {
     let kind = match shown.status.as_u16() {
         401 => "authentication_error",
         403 => "permission_error",
@@ -96,7 +96,8 @@ fn openai_body(shown: Shown) -> v1::openai::ErrorBody {
         500.. => "server_error",
         _ => "invalid_request_error",
     };
-    let error = v1::openai::ErrorDetail { message: shown.text, kind: kind.to_owned(), param: shown.param, code: Some(shown.code) };
+    let code = v1_code(shown.status, &shown.code).to_owned();
+    let error = v1::openai::ErrorDetail { message: shown.text, kind: kind.to_owned(), param: shown.param, code: Some(code) };
     v1::openai::ErrorBody { error }
 }
 
@@ -113,6 +114,12 @@ pub(crate) fn pointer(field: &str) -> String {
         path.push_str(&part.replace('~', "~0").replace('/', "~1"));
         path
     })
+}
+
+/// A list of reasons as details.
+pub(crate) fn details<T: Into<Value> + Clone>(name: &str, values: &[T]) -> Map<String, Value> {
+    let values: Vec<Value> = values.iter().cloned().map(Into::into).collect();
+    Map::from_iter([(name.to_owned(), Value::Array(values))])
 }
 
 #[cfg(test)]
@@ -181,5 +188,21 @@ mod tests {
         let issue = json!({ "path": "/llm_config/stops/2", "message": "must be a text", "code": "value" });
         assert_eq!(body["error"]["details"]["issues"], json!([issue]));
         assert_eq!(json!(openai_body(shown))["error"]["param"], "llm_config.stops[2]");
+    }
+
+    fn codes_that_the_contract_does_not_know_become_those_of_their_status() {
+        for (status, code, wanted) in [
+            (409, "idempotency_conflict", "conflict"),
+            (413, "too_large", "invalid_request"),
+            (503, "request_timeout", "timeout"),
+            (503, "federation_off", "dependency_unavailable"),
+            (403, "policy_blocked", "policy_blocked"),
+            (403, "agent_blocked", "policy_blocked"),
+            (403, "signup_closed", "forbidden"),
+            (429, "too_many_streams", "rate_limited"),
+            (404, "model_not_found", "model_not_found"),
+        ] {
+            assert_eq!(v1_code(StatusCode::from_u16(status).unwrap(), code), wanted);
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use aiox_app::{Accounts, Agents, Dispatch, Ingest, PeerBook, Runs, Tenants};
+use aiox_app::{Accounts, Agents, Dispatch, Ingest, ModelGateway, PeerBook, Runs, Tenants};
 use aiox_core::ports::RateLimiter;
 use aiox_model::v1::federation::Stack;
 use async_trait::async_trait;
@@ -25,6 +25,8 @@ pub struct HttpState {
     pub ingest: Ingest,
     /// Connected workers.
     pub dispatch: Dispatch,
+    /// Calls of models.
+    pub gateway: ModelGateway,
     /// Counts sign-in attempts.
     pub limiter: Arc<dyn RateLimiter>,
     /// What `/health/ready` tells.

@@ -233,6 +233,7 @@ impl World {
             trace: String::new(),
             at: now,
             event: Uuid::now_v7(),
+            event_at: now,
             event_payload: "{}".into(),
             message: Uuid::now_v7(),
             audit,

@@ -72,7 +72,7 @@ async fn identify(app: &HttpState, facts: Facts, request: Request) -> Result<(Ca
         let credential = auth::credential(headers).ok_or(Failure::NoCredential)?;
         let caller = app.accounts.authenticate(credential, facts.origin(), Door::V1).await?;
         if let Some(named) = text(headers, &TENANT_ID)? {
-            agree(app, &caller, named).await?;
+            same_tenant(app, &caller, named).await?;
         }
         return Ok((caller, request));
     }
@@ -137,14 +137,14 @@ async fn tenant(app: &HttpState, header: Option<&str>, body: Option<&str>) -> Re
 }
 
 /// Fails if a text names another tenant than the caller's.
-pub(crate) async fn agree(app: &HttpState, caller: &Caller, named: &str) -> Result<()> {
+pub(crate) async fn same_tenant(app: &HttpState, caller: &Caller, named: &str) -> Result<()> {
     if app.tenants.book().find(named).await? == Some(caller.tenant) { Ok(()) } else { Err(Failure::OtherTenant) }
 }
 
 /// Applies what a body says of its sender: it must be of the caller's tenant, and it narrows the caller's scopes.
 pub(crate) async fn narrowed(app: &HttpState, caller: &Caller, auth: &Auth) -> Result<Caller> {
     if let Some(named) = &auth.tenant {
-        agree(app, caller, named).await?;
+        same_tenant(app, caller, named).await?;
     }
     let mut caller = caller.clone();
     if let Some(scopes) = &auth.scopes {

@@ -7,8 +7,10 @@ mod ask;
 mod events;
 mod federation;
 mod gate;
+mod gateway;
 mod health;
 mod lenient;
+mod openai;
 mod runs;
 mod tenants;
 
@@ -43,10 +45,16 @@ fn open() -> OpenApiRouter<App> {
 }
 
 fn quick_routes() -> OpenApiRouter<App> {
-    OpenApiRouter::new().merge(agents::routes()).merge(runs::routes()).merge(federation::quick()).merge(tenants::routes())
+    OpenApiRouter::new()
+        .merge(agents::routes())
+        .merge(runs::routes())
+        .merge(federation::quick())
+        .merge(tenants::routes())
+        .merge(gateway::quick())
+        .merge(openai::quick())
 }
 
 /// Routes that wait or stream for as long as a run takes.
 fn slow_routes() -> OpenApiRouter<App> {
-    events::routes().merge(federation::slow())
+    events::routes().merge(federation::slow()).merge(gateway::slow()).merge(openai::slow())
 }

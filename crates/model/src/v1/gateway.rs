@@ -303,7 +303,7 @@ pub struct PolicyOutcome {
 pub struct Redaction {
     /// `email`, `phone` or `card`.
     pub kind: String,
-    /// Index of the message or text; absent when there is only one, or when it is in the definition of a tool.
+    /// Index of the message or text; absent in the answer of a check, and in the definition of a tool.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub part: Option<u32>,
     /// First character of the original text, counted in Unicode scalar values from 0.

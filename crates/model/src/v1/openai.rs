@@ -247,21 +247,36 @@ pub struct Choice {
     pub message: Option<ChatAnswer>,
     /// What is new; only in a chunk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub delta: Option<ChatAnswer>,
+    pub delta: Option<ChatDelta>,
     /// Always null.
     pub logprobs: Option<Value>,
     /// `stop`, `length`, `tool_calls` or `content_filter`; null until the end.
     pub finish_reason: Option<String>,
 }
 
-/// What the model says, or a piece of it.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+/// What the model says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "OpenAiChatAnswer")]
 pub struct ChatAnswer {
-    /// `assistant`; in a stream only in the first chunk.
+    /// `assistant`.
+    pub role: String,
+    /// The text; null when the model only asks for calls.
+    pub content: Option<String>,
+    /// Always null: a refusal comes as text.
+    pub refusal: Option<String>,
+    /// The calls that the model asks for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool_calls: Option<Vec<ToolCall>>,
+}
+
+/// A piece of what the model says.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "OpenAiChatDelta")]
+pub struct ChatDelta {
+    /// `assistant`, only in the first chunk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<String>,
-    /// The text.
+    /// Text to append.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content: Option<String>,
     /// The calls that the model asks for.

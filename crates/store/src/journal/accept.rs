@@ -64,6 +64,8 @@ pub struct Accept {
     pub at: Ts,
     /// Id of event 1.
     pub event: Uuid,
+    /// When event 1 happened: the same on every hub that has the run.
+    pub event_at: Ts,
     /// Payload of event 1 (JSON).
     pub event_payload: String,
     /// Id of the user's message.
@@ -290,7 +292,7 @@ async fn make(tx: &mut Tx, accepts: &[&Accept], rows: &mut Rows) -> Result<Vec<A
             seq: 1,
             id: accept.event,
             kind: "run.created".into(),
-            at: accept.at,
+            at: accept.event_at,
             payload: accept.event_payload.clone(),
         });
         rows.audit.push(accept.audit.clone());

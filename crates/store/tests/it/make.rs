@@ -118,6 +118,7 @@ pub fn accept(principal: &str) -> Accept {
         trace: "t".into(),
         at: NOW,
         event: id(),
+        event_at: NOW,
         event_payload: "{\"status\":\"queued\"}".into(),
         message: id(),
         audit: audit_row(NOW, "run.accepted"),
