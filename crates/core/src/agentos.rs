@@ -191,11 +191,13 @@ mod tests {
         assert_eq!((kind.as_str(), payload), ("agentos.run.step.completed", json!({ "status": "retried" })));
         assert_eq!(started, retried);
         assert!(started.unwrap().starts_with("stp_"));
-        let (kind, payload, step) = read("run.completed", json!({ "status": "completed", "output": { "type": "text", "text": "hi" }, "usage": {} }));
+        let (kind, payload, step) =
+            read("run.completed", json!({ "status": "completed", "output": { "type": "text", "text": "hi" }, "usage": {} }));
         let output = json!({ "type": "text", "text": "hi", "artifacts": [] });
         assert_eq!((kind.as_str(), payload, step), ("agentos.run.completed", json!({ "status": "completed", "output": output }), None));
         let (_, payload, _) = read("run.failed", json!({ "error": { "code": "provider_unavailable", "message": "m", "retryable": true } }));
-        let error = json!({ "code": "dependency_unavailable", "message": "m", "retryable": true, "details": { "cause": "provider_unavailable" } });
+        let error =
+            json!({ "code": "dependency_unavailable", "message": "m", "retryable": true, "details": { "cause": "provider_unavailable" } });
         assert_eq!(payload, json!({ "status": "failed", "error": error }));
         let (kind, payload, _) = read("tool.call", json!({ "name": "clock" }));
         assert_eq!((kind.as_str(), &payload["tool_id"], &payload["input"]), ("agentos.tool.call.requested", &json!("clock"), &json!({})));

@@ -94,11 +94,7 @@ fn nearest(selector: &TargetSelector, candidates: &[Candidate]) -> NoTarget {
         }
         _ => None,
     });
-    let nothing = || NoTarget::Unmet {
-        missing: selector.required_capabilities.clone(),
-        region: selector.region.clone(),
-        version: false,
-    };
+    let nothing = || NoTarget::Unmet { missing: selector.required_capabilities.clone(), region: selector.region.clone(), version: false };
     all.min_by(|a, b| a.0.cmp(&b.0)).map_or_else(nothing, |(_, unmet)| unmet)
 }
 

@@ -103,7 +103,8 @@ async fn a_peer_that_is_away_is_told_in_time_and_a_late_delivery_has_no_effect()
     let (alice, bob) = (a.user("alice").await, b.user("bob").await);
     b.agent(&bob, "writer", Visibility::Mesh).await;
     let away = b.crash().await;
-    let refused = timeout(Duration::from_secs(10), a.runs.forward(&alice, "hub-b.example", "writer", new("late", None, RunOptions::default())));
+    let refused =
+        timeout(Duration::from_secs(10), a.runs.forward(&alice, "hub-b.example", "writer", new("late", None, RunOptions::default())));
     let refused = refused.await.unwrap();
     assert!(matches!(refused, Err(Error::Unavailable { code: "peer_unreachable", .. })), "{refused:?}");
     let run = a.runs.latest(&alice, 1).await.unwrap().remove(0);
@@ -133,7 +134,10 @@ async fn a_peer_is_chosen_by_what_its_signed_document_tells() {
     let (a, _b) = two().await;
     let all = a.peers.candidates().await.unwrap();
     let (peer, record) = &all[0];
-    assert_eq!((record.state, peer.active, peer.healthy, peer.stack.peer.stack_id.as_str()), (PeerState::Active, true, true, "stk_hub-b.example"));
+    assert_eq!(
+        (record.state, peer.active, peer.healthy, peer.stack.peer.stack_id.as_str()),
+        (PeerState::Active, true, true, "stk_hub-b.example")
+    );
     let candidates: Vec<_> = all.iter().map(|(candidate, _)| candidate.clone()).collect();
     let selector = TargetSelector { stack_id: Some("stk_hub-b.example".into()), ..TargetSelector::default() };
     assert!(choose(&selector, "stk_hub-a.example", &candidates).is_ok());

@@ -121,7 +121,8 @@ impl MeshHub {
         let (dispatch, watch) =
             Dispatch::new(store.clone(), journal, queue, events, clock.clone(), ids.clone(), vault, replies, names, dispatch_options);
         let book = PeerBook::new(store.clone(), tenant, clock.clone(), ids.clone());
-        let durable = Durable::new(runs.clone(), agents.clone(), directory.clone(), federated, book.clone(), clock.clone(), Limits::default());
+        let durable =
+            Durable::new(runs.clone(), agents.clone(), directory.clone(), federated, book.clone(), clock.clone(), Limits::default());
         let options = FederationOptions {
             endpoint: format!("https://127.0.0.1:{}", site.port),
             roots: load_chain("federation.roots", &HubPaths::new(site.directory.path()).domain_authority()).unwrap(),

@@ -67,7 +67,11 @@ impl Runs {
             last: row.last_seq,
             options: options.and_then(|options| serde_json::from_value(options).ok()),
             // A step is one call of the model; logs that tell of each call are believed.
-            summary: RunSummary { steps_total: steps, tool_calls_total: of("tool.call"), model_calls_total: of("model.requested").max(steps) },
+            summary: RunSummary {
+                steps_total: steps,
+                tool_calls_total: of("tool.call"),
+                model_calls_total: of("model.requested").max(steps),
+            },
             run: view(row),
         })
     }

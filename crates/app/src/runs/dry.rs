@@ -33,16 +33,7 @@ impl Runs {
             message: self.ids.uuid(),
             reply: None,
         };
-        let advance = Advance {
-            run,
-            at,
-            event: event.clone(),
-            status: None,
-            worker: None,
-            attempts: 0,
-            ending: Some(ending),
-            audit: None,
-        };
+        let advance = Advance { run, at, event: event.clone(), status: None, worker: None, attempts: 0, ending: Some(ending), audit: None };
         if let Some(sequence) = self.journal.advance(advance).await? {
             let event = RunEvent { id: event.id, run_id: run, sequence, kind: event.kind, time: at, payload };
             self.events.publish(RunId(run), Signal::Event(event)).await;

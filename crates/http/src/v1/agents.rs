@@ -11,9 +11,9 @@ use crate::{
     auth::Signed,
     documented::{V1Gated, V1NotFound},
     error::Result,
+    names::Names,
     read::Place,
     routes::App,
-    names::Names,
 };
 
 pub(super) fn routes() -> OpenApiRouter<App> {

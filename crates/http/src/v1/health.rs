@@ -9,7 +9,11 @@ use axum::{
 use http::StatusCode;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use crate::{Check, Standing, error::{Refusal, Failure, Result}, routes::App};
+use crate::{
+    Check, Standing,
+    error::{Failure, Refusal, Result},
+    routes::App,
+};
 
 pub(super) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(orchestrator)).routes(routes!(federation)).routes(routes!(alive)).routes(routes!(ready))
@@ -99,10 +103,7 @@ pub(super) async fn ready(State(app): State<App>) -> Response {
         Some(_) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
         None => (StatusCode::OK, "ok"),
     };
-    let dependencies = checks.iter().map(|check| Dependency {
-        name: check.name.into(),
-        status: check.standing.as_str().into(),
-        required: check.required,
-    });
+    let dependencies =
+        checks.iter().map(|check| Dependency { name: check.name.into(), status: check.standing.as_str().into(), required: check.required });
     (status, Json(Readiness { status: text.into(), dependencies: dependencies.collect() })).into_response()
 }

@@ -27,9 +27,9 @@ use crate::{
     auth::Signed,
     documented::{V1Conflicting, V1Gated, V1Invalid, V1NotFound, V1Sized},
     error::{Failure, Result},
+    names::Names,
     read::{Body, Place},
     routes::App,
-    names::Names,
 };
 
 /// Time to make a run durable.

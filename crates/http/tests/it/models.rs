@@ -106,7 +106,8 @@ async fn embeddings_come_in_order_in_both_forms() {
     ] {
         let refused = invoke(&hub, &token, body.clone()).await;
         assert_eq!(code(&refused), (400, "invalid_request"), "{body}");
-        assert_eq!(refused.body["error"]["details"]["issues"][0]["path"], fault, "{body}");
+        let pointer = format!("/{}", fault.replace('.', "/"));
+        assert_eq!(refused.body["error"]["details"]["issues"][0]["path"], pointer, "{body}");
     }
     let request = hub.call(Method::POST, "/v1/models:invoke").bearer_auth(&token).body("{");
     assert_eq!(code(&Answer::of(request.send().await.unwrap()).await), (400, "invalid_json"));

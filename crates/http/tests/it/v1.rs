@@ -120,7 +120,10 @@ async fn a_run_is_made_read_and_ends_by_itself() {
     assert_eq!(made.status, 201, "{made:?}");
     assert!(made.headers["traceparent"].to_str().unwrap().contains(trace));
     let run = &made.body["run"];
-    assert_eq!(run["run_options"], json!({ "timeout_ms": 180_000, "max_steps": 30, "priority": "normal", "stream_events": true, "dry_run": false }));
+    assert_eq!(
+        run["run_options"],
+        json!({ "timeout_ms": 180_000, "max_steps": 30, "priority": "normal", "stream_events": true, "dry_run": false })
+    );
     assert_eq!((&run["agent_id"], &run["tenant_id"]), (&agent["agent_id"], &agent["tenant_id"]));
     assert_eq!(made.headers["x-tenant-id"].to_str().unwrap(), run["tenant_id"].as_str().unwrap());
     assert!(run.get("output") == Some(&Value::Null) && run.get("error") == Some(&Value::Null) && run.get("x").is_none());
@@ -304,7 +307,10 @@ async fn headers_are_an_identity_where_the_hub_believes_them() {
     let stranger = [("x-tenant-id", tenant.as_str()), ("x-principal-id", "usr_erin")];
     assert_eq!(call(Method::GET, &run, &stranger, Value::Null).await.status, 404);
     // The body may name what the headers do not, nested or flat.
-    for auth in [json!({ "tenant_id": tenant, "principal": { "principal_id": "usr_dana" } }), json!({ "tenant_id": tenant, "principal_id": "usr_dana" })] {
+    for auth in [
+        json!({ "tenant_id": tenant, "principal": { "principal_id": "usr_dana" } }),
+        json!({ "tenant_id": tenant, "principal_id": "usr_dana" }),
+    ] {
         let made = call(Method::POST, &path, &[], json!({ "input": "x", "auth": auth })).await;
         assert_eq!(made.status, 201, "{made:?}");
         assert_eq!(call(Method::GET, &format!("/v1/runs/{}", run_id(&made)), &both, Value::Null).await.status, 200);
