@@ -9,7 +9,6 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::{HeaderValue, StatusCode, header};
-use serde::Serialize;
 use uuid::Uuid;
 
 /// Why a request has no answer.
@@ -57,15 +56,6 @@ pub(crate) struct Shown {
     pub(crate) retryable: bool,
     pub(crate) retry_after: Option<Duration>,
     pub(crate) run: Option<Uuid>,
-}
-
-/// The error body, with the run where there is one.
-#[derive(Serialize)]
-pub(crate) struct FullBody {
-    #[serde(flatten)]
-    body: ErrorBody,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    run_id: Option<Uuid>,
 }
 
 impl Failure {
@@ -136,11 +126,8 @@ fn run_status(code: &str) -> StatusCode {
 }
 
 impl Shown {
-    pub(crate) fn body(self, trace: TraceId) -> FullBody {
-        FullBody {
-            body: ErrorBody { error: self.text, code: self.code, correlation_id: trace.to_string(), retryable: self.retryable },
-            run_id: self.run,
-        }
+    pub(crate) fn body(self, trace: TraceId) -> ErrorBody {
+        ErrorBody { error: self.text, code: self.code, correlation_id: trace.to_string(), retryable: self.retryable, run_id: self.run }
     }
 
     pub(crate) fn response(self, trace: TraceId) -> Response {
