@@ -51,7 +51,13 @@ impl Health {
 #[async_trait]
 impl HealthPort for Health {
     async fn checks(&self) -> Vec<Check> {
-        let workers = if self.dispatch.workers().is_empty() { Standing::Degraded("no workers connected") } else { Standing::Healthy };
+        let workers = if self.dispatch.workers().is_empty() {
+            Standing::Degraded("no workers connected")
+        } else if !self.dispatch.stranded().await.is_empty() {
+            Standing::Degraded("runs wait for a worker that fits")
+        } else {
+            Standing::Healthy
+        };
         let xmpp = match &self.xmpp {
             None => Standing::NotConfigured,
             Some(state) => match &*state.borrow() {

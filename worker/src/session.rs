@@ -17,6 +17,7 @@ use tonic::{Code, Streaming};
 
 use crate::WorkerError;
 use crate::backoff::Backoff;
+use crate::config::{ProviderConfig, WorkerConfig};
 use crate::connection::{self, HubClient};
 use crate::desk::Desk;
 use crate::failure::ErrorCode;
@@ -131,9 +132,7 @@ impl Session<'_> {
                         permit.send(message(payload));
                     }
                 }
-                response = self.desk.finished() => {
-                    self.waiting.push_back(ToHub::TaskResponse(response));
-                }
+                result = self.desk.finished() => self.waiting.push_back(result),
                 _ = heartbeat.tick(), if beats.is_empty() => {
                     let request = self.sign_of_life();
                     let mut client = client.clone();
@@ -200,6 +199,18 @@ impl Session<'_> {
                 }
                 self.desk.acknowledged(&ack.request_id, &ack.lease_id);
             }
+            FromHub::ModelRequest(request) => {
+                if let Some(response) = self.desk.call(*request) {
+                    self.waiting.push_back(ToHub::ModelResponse(response));
+                }
+            }
+            FromHub::CancelModel(cancel) => {
+                let why = match cancel.reason.as_str() {
+                    "timeout" => ErrorCode::Timeout,
+                    _ => ErrorCode::Canceled,
+                };
+                self.desk.stop_call(&cancel.request_id, why);
+            }
             FromHub::Drain(_) => self.hub_drains = true,
             FromHub::RegisterAck(_) => {}
         }
@@ -230,13 +241,25 @@ fn registration(desk: &Desk) -> RegisterWorker {
         worker_id: config.worker_id.clone(),
         max_concurrent: i32::try_from(config.max_concurrent).unwrap_or(i32::MAX),
         supported_providers: config.providers.keys().map(|name| name.to_lowercase()).collect(),
+        models: models(config),
         protocol: WORKER_PROTOCOL,
         labels: config.labels.clone(),
         version: env!("CARGO_PKG_VERSION").into(),
         pool: config.pool.clone(),
         held: desk.held(),
+        max_model_calls: config.max_model_calls,
+        embedding_providers: desk.embedding_providers(),
+        named_models: desk.named_models(),
         ..RegisterWorker::default()
     }
+}
+
+fn models(config: &WorkerConfig) -> Vec<String> {
+    let of = |(name, provider): (&String, &ProviderConfig)| {
+        let name = name.to_lowercase();
+        provider.models.iter().map(move |model| format!("{name}/{model}")).collect::<Vec<_>>()
+    };
+    config.providers.iter().flat_map(of).collect()
 }
 
 fn message(payload: ToHub) -> WorkerMessage {

@@ -10,6 +10,7 @@
 //! - [`Dispatch`]: runs to workers and back.
 //! - [`Replies`]: durable answers that wait for the XMPP door.
 //! - [`Contacts`]: who subscribed to an agent's presence.
+//! - [`Tenants`]: what administrators do with tenants. [`TenantBook`]: what every door asks of a tenant, and its limits.
 //! - [`Federated`]: runs that come from, or go to, a peer hub. [`PeerBook`]: those peers.
 #![cfg_attr(test, expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test"))]
 
@@ -27,6 +28,9 @@ pub mod peers;
 mod remote;
 mod replies;
 pub mod runs;
+mod tenant_book;
+pub mod tenants;
+mod urgency;
 mod vault;
 mod whole;
 
@@ -40,4 +44,7 @@ pub use names::HubNames;
 pub use peers::PeerBook;
 pub use replies::{Replies, Reply, ReplyTo};
 pub use runs::{NewRun, Runs, RunsOptions, Submitted};
+pub use tenant_book::{Known, Reservation, TenantBook};
+pub use tenants::{AuditQuery, Tenants};
+pub use urgency::Urgency;
 pub use vault::Vault;

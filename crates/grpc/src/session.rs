@@ -4,12 +4,15 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use aiox_app::gateway::lines::{Line, LineOrder};
 use aiox_app::{Notice, Task, TaskOutcome, WorkerSession};
 use aiox_core::{Error, Result as AppResult};
 use aiox_proto::WORKER_PROTOCOL;
 use aiox_proto::worker::v1::server_message::Payload as FromHub;
 use aiox_proto::worker::v1::worker_message::Payload as ToHub;
-use aiox_proto::worker::v1::{CancelTask, Drain, RegisterAck, ResultAck, ServerMessage, TaskEvent, TaskResponse, WorkerMessage};
+use aiox_proto::worker::v1::{
+    CancelModel, CancelTask, Drain, RegisterAck, ResultAck, ServerMessage, TaskEvent, TaskResponse, WorkerMessage,
+};
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
@@ -67,8 +70,8 @@ enum End {
 
 /// Serves a worker's stream.
 pub(crate) async fn serve(shared: Arc<Shared>, identity: WorkerIdentity, mut incoming: Streaming<WorkerMessage>, out: Out) {
-    let session = match admit(&shared, &identity, &mut incoming).await {
-        Ok(session) => Arc::new(session),
+    let (session, line) = match admit(&shared, &identity, &mut incoming).await {
+        Ok((session, line)) => (Arc::new(session), line),
         Err(refusal) => {
             tracing::info!(refusal, "a worker was refused");
             let ack = RegisterAck { accepted: false, message: refusal, ..RegisterAck::default() };
@@ -89,6 +92,7 @@ pub(crate) async fn serve(shared: Arc<Shared>, identity: WorkerIdentity, mut inc
         takers: (0..session.info().max_concurrent.min(MAX_TAKERS)).map(|_| next_task(&session, Duration::ZERO)).collect(),
         notice: next_notice(&session),
         session,
+        line,
         newer,
         shared,
         held: HashMap::new(),
@@ -106,7 +110,11 @@ pub(crate) async fn serve(shared: Arc<Shared>, identity: WorkerIdentity, mut inc
 }
 
 /// Reads the registration and decides about it; the error is told to the worker.
-async fn admit(shared: &Shared, identity: &WorkerIdentity, incoming: &mut Streaming<WorkerMessage>) -> Result<WorkerSession, String> {
+async fn admit(
+    shared: &Shared,
+    identity: &WorkerIdentity,
+    incoming: &mut Streaming<WorkerMessage>,
+) -> Result<(WorkerSession, Line), String> {
     let first = timeout(HANDSHAKE_TIMEOUT, incoming.message()).await;
     let Ok(Ok(Some(WorkerMessage { payload: Some(ToHub::Register(register)) }))) = first else {
         return Err("first message must be RegisterWorker".into());
@@ -117,7 +125,9 @@ async fn admit(shared: &Shared, identity: &WorkerIdentity, incoming: &mut Stream
     if shared.drain.is_cancelled() {
         return Err("the hub is shutting down".into());
     }
-    shared.dispatch.register(wire::worker(register)).map_err(|error| error.to_string())
+    let served = wire::served(&register);
+    let session = shared.dispatch.register(wire::worker(register)).map_err(|error| error.to_string())?;
+    Ok((session, shared.dispatch.open_line(served)))
 }
 
 /// A run at the worker.
@@ -140,6 +150,7 @@ struct Pump {
     shared: Arc<Shared>,
     present: Present,
     session: Arc<WorkerSession>,
+    line: Line,
     newer: bool,
     takers: FuturesUnordered<BoxFuture<'static, AppResult<Task>>>,
     notice: BoxFuture<'static, Notice>,
@@ -201,6 +212,12 @@ impl Pump {
                     }
                 }
                 Some(task) = self.takers.next(), if self.taking => self.taken(task),
+                order = self.line.next() => self.waiting.push_back(match order {
+                    LineOrder::Call(order) => FromHub::ModelRequest(Box::new(wire::model(*order))),
+                    LineOrder::Cancel(call) => {
+                        FromHub::CancelModel(CancelModel { request_id: call.to_string(), reason: "canceled".into() })
+                    }
+                }),
                 notice = &mut self.notice => match notice {
                     Notice::Cancel { run, reason } => {
                         self.held.remove(&run);
@@ -270,6 +287,16 @@ impl Pump {
                 }
             }
             ToHub::TaskEvent(event) => self.event(event).await,
+            ToHub::ModelDelta(delta) => {
+                if let Ok(call) = delta.request_id.parse() {
+                    self.line.delta(call, delta.text);
+                }
+            }
+            ToHub::ModelResponse(response) => {
+                if let Ok(call) = response.request_id.parse() {
+                    self.line.ended(call, wire::answered(response));
+                }
+            }
             ToHub::DrainNotice(_) => self.taking = false,
             // Its leases last as long as its session: any message keeps them.
             ToHub::LeaseRenew(_) => {}
@@ -293,12 +320,17 @@ impl Pump {
                 let session = Arc::clone(&self.session);
                 self.storing.push(store(session, run, lease_id, outcome).boxed());
             }
-            // The run goes back with the session, which a leaving worker ends by itself.
-            Told::HandedBack => {
+            // Others may have it at once. Only of a worker that leaves: any other one has room for what it was given.
+            Told::HandedBack if !self.taking => {
+                self.held.remove(&run);
+                let stored = self.session.hand_back(run);
+                self.acknowledge(Stored { run, lease_id, stored });
+            }
+            // The run goes back with the session.
+            Told::HandedBack | Told::Busy => {
                 self.overcommitted |= self.taking;
                 self.held.remove(&run);
-                let stored = true;
-                self.acknowledge(Stored { run, lease_id, stored });
+                self.acknowledge(Stored { run, lease_id, stored: true });
             }
         }
     }

@@ -1,6 +1,6 @@
 //! What operators read: health and connected workers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -54,6 +54,12 @@ pub struct Worker {
     pub protocol: u32,
     /// Providers that it has.
     pub providers: Vec<String>,
+    /// Models that it serves, as `provider/model`; a provider without any serves every model.
+    pub models: BTreeSet<String>,
+    /// The pool that it works for.
+    pub pool: String,
+    /// Tools that it runs.
+    pub tools: BTreeSet<String>,
     /// Its labels, which agents can ask for.
     pub labels: BTreeMap<String, String>,
     /// Runs that it takes at the same time.
@@ -77,4 +83,27 @@ pub struct Workers {
     pub waiting: usize,
     /// Those of them that no connected worker can serve.
     pub unserved: usize,
+    /// What those need.
+    pub unserved_needs: Vec<Unserved>,
+}
+
+/// Runs that wait for a worker that is not there.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct Unserved {
+    /// How many.
+    pub runs: usize,
+    /// What no connected worker has: `worker`, `combination`, or those of `provider`, `model`, `pool`, `tools` and `labels` that are
+    /// not met.
+    pub missing: Vec<String>,
+    /// The provider that they need.
+    pub provider: String,
+    /// The model that they need; absent = any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// The pool that they need.
+    pub pool: String,
+    /// The tools that they need.
+    pub tools: BTreeSet<String>,
+    /// The labels that they need.
+    pub labels: BTreeMap<String, String>,
 }

@@ -24,6 +24,8 @@ pub mod outbox;
 pub mod peers;
 pub mod quotas;
 pub mod runs;
+pub mod service_tokens;
+pub mod tenant_use;
 pub mod tenants;
 
 pub use db::{AsDb, Backend, Db, Reader, Store, StoreOptions, Tx};

@@ -103,11 +103,6 @@ impl Ejabberd {
         self.dir.join("ejabberd.log")
     }
 
-    /// Unix socket of the administration interface (`/api/<command>`, JSON POST); no other user can reach it.
-    pub fn api_socket(&self) -> PathBuf {
-        self.dir.join("data/api.sock")
-    }
-
     fn launch(&self) -> Result<Started> {
         let (Some(program), Some(escript), Some(libraries)) = (find_program("erl"), find_program("escript"), find_libraries()) else {
             bail!("ejabberd is not installed; {INSTALL}");

@@ -362,7 +362,6 @@ fn document(mesh: &Mesh, sites: &[Site; 2], xmpp: bool) -> Result<serde_json::Va
             "agent": site.agent_jid(),
             "credentials": absolute(&site.credentials_file()),
             "server": site.server_kind().as_str(),
-            "server_api": server.api_socket().map(|socket| absolute(&socket)),
             "processes": {
                 "hub": absolute(&site.pid("hub")),
                 "worker": absolute(&site.pid("worker")),

@@ -9,4 +9,5 @@ mod cancel;
 mod peers;
 mod runs;
 mod secrets;
+mod tenants;
 mod workers;

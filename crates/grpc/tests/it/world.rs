@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aiox_app::{Dispatch, DispatchOptions, HubNames, Replies, Vault};
+use aiox_app::{Dispatch, DispatchOptions, HubNames, Replies, Urgency, Vault};
 use aiox_core::ports::{Clock, Events, Ids, Needs, Signal, SignalReader, Waiting, WorkQueue};
-use aiox_core::{Role, quota, run as rules};
+use aiox_core::{Role, quota};
 use aiox_crypto::system::{SystemClock, SystemIds};
 use aiox_grpc::{ApiKeys, Options, TlsConfig, WorkerAuth, serve};
 use aiox_model::agent::Visibility;
@@ -99,7 +99,7 @@ impl World {
             vault.clone(),
             Replies::new(store.clone(), journal.clone()),
             HubNames::new("hub-a.example"),
-            DispatchOptions { default_provider: "echo".into(), weights: rules::Weights::default() },
+            DispatchOptions { default_provider: "echo".into(), urgency: Urgency::default() },
         );
         let now = clock.now();
         let mut tx = store.begin().await.unwrap();
@@ -229,8 +229,9 @@ impl World {
                 run: RunId(run),
                 tenant: self.tenant,
                 conversation: conversation.into(),
-                needs: Needs { provider: provider.into(), labels: [].into() },
+                needs: Needs { provider: provider.into(), ..Needs::default() },
                 order: now.micros(),
+                patience: Duration::from_millis(timeout_ms),
             })
             .await
             .unwrap();

@@ -5,7 +5,7 @@ use aiox_model::{
     UserId,
     account::{Invite, NewInvite, NewUser, User, UserChange},
     body::{Data, ErrorBody, Page},
-    operations::{Worker, Workers},
+    operations::{Unserved, Worker, Workers},
 };
 use axum::{Json, extract::State, response::Response};
 
@@ -148,6 +148,9 @@ pub(super) async fn workers(State(app): State<App>, Signed(caller): Signed) -> R
         worker_id: info.worker_id,
         protocol: info.protocol,
         providers: info.providers,
+        models: info.models,
+        pool: info.pool,
+        tools: info.tools,
         labels: info.labels,
         max_concurrent: info.max_concurrent,
         free_slots,
@@ -157,5 +160,14 @@ pub(super) async fn workers(State(app): State<App>, Signed(caller): Signed) -> R
     });
     let workers = workers.collect();
     let (waiting, unserved) = app.dispatch.waiting().await;
-    Ok(data(Workers { workers, waiting, unserved }))
+    let stranded = app.dispatch.stranded().await.into_iter().map(|(lane, missing)| Unserved {
+        runs: lane.runs.len(),
+        missing: missing.into_iter().map(Into::into).collect(),
+        provider: lane.needs.provider,
+        model: lane.needs.model,
+        pool: lane.needs.pool,
+        tools: lane.needs.tools,
+        labels: lane.needs.labels,
+    });
+    Ok(data(Workers { workers, waiting, unserved, unserved_needs: stranded.collect() }))
 }

@@ -12,3 +12,4 @@ mod make;
 mod runs;
 mod schema;
 mod small;
+mod tenants;
