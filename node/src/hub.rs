@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use aiox_app::{
     Accounts, AccountsOptions, Agents, Contacts, Directory, Dispatch, DispatchOptions, Federated, HubNames, PeerBook, Replies, Runs,
-    RunsOptions, SignUp, TenantBook, Tenants, Urgency, Vault, dispatch::Watch,
+    RunsOptions, SignUp, TenantBook, Tenants, Urgency, Vault, WorkerCredentials, dispatch::Watch,
 };
 use aiox_bus::{MemoryEvents, MemoryQueue};
 use aiox_cache::{MemoryLimiter, MemoryReplayGuard};
@@ -17,12 +17,12 @@ use aiox_core::{
 use aiox_crypto::{
     system::{SystemClock, SystemIds},
     tokens::Tokens,
+    worker_token::WorkerTokens,
 };
 use aiox_federation::service::{Federation, FederationOptions, Outward};
 use aiox_model::TenantId;
 use aiox_store::{Journal, Store, StoreOptions, tenants as tenant_rows};
 use anyhow::{Context as _, Result};
-use tokio_util::sync::CancellationToken;
 
 use crate::{identity, no_peers::NoPeers, secrets::Secrets, supervise::Supervisor};
 
@@ -65,6 +65,10 @@ pub struct Hub {
     pub federation: Option<Arc<Federation>>,
     /// The workers' key.
     pub worker_key: secrecy::SecretString,
+    /// Their tokens.
+    pub worker_tokens: WorkerTokens,
+    /// Credentials of single workers.
+    pub worker_credentials: WorkerCredentials,
     clock: Arc<dyn Clock>,
     watch: Option<Watch>,
 }
@@ -90,7 +94,10 @@ impl Hub {
         }
         let store = open_store(&settings).await?;
         let (journal, work) = Journal::new(store.clone());
-        tasks.once(work);
+        tasks.once("journal", |_| async {
+            work.await;
+            Ok(())
+        });
 
         let mut tx = store.begin().await.context("cannot write to the database")?;
         let tenant = tenant_rows::ensure(&mut tx, ids.uuid(), DEFAULT_TENANT, clock.now()).await?;
@@ -179,6 +186,8 @@ impl Hub {
             names.clone(),
             DispatchOptions { default_provider, urgency },
         );
+        let worker_tokens = WorkerTokens::new(names.domain(), &secrets.access)?;
+        let worker_credentials = WorkerCredentials::new(store.clone(), clock.clone(), ids.clone());
         let federation = match outward {
             Some(outward) => {
                 let durable = aiox_federation::durable::Durable::new(
@@ -215,6 +224,8 @@ impl Hub {
             limiter,
             federation,
             worker_key: secrets.worker_key,
+            worker_tokens,
+            worker_credentials,
             clock,
             watch: Some(watch),
         })
@@ -224,13 +235,19 @@ impl Hub {
     ///
     /// # Errors
     /// When unfinished runs cannot be read.
-    pub async fn start_work(&mut self, tasks: &Supervisor, stop: &CancellationToken) -> Result<()> {
+    pub async fn start_work(&mut self, tasks: &Supervisor) -> Result<()> {
         let found = self.dispatch.recover().await.context("unfinished runs cannot be read")?;
         if found > 0 {
             tracing::info!(runs = found, "unfinished runs wait again");
         }
         if let Some(watch) = self.watch.take() {
-            tasks.once(watch.run(stop.clone()));
+            tasks.run("dispatch", move |stop| {
+                let watch = watch.clone();
+                async move {
+                    watch.run(stop).await;
+                    Ok(())
+                }
+            });
         }
         let book = self.tenants.book().clone();
         let (agents, clock, days) = (self.agents.clone(), self.clock.clone(), i64::from(self.settings.hub.retention_days));

@@ -96,16 +96,11 @@ impl WorkerConfig {
     }
 }
 
-/// What a worker proves itself with, beside a client certificate.
+/// What a worker proves itself with to get a token. A client certificate is shown beside either.
 #[derive(Clone)]
 pub enum Credential {
-    /// The shared or per-worker key, sent as `x-api-key`.
+    /// The shared key or its own, sent as `x-api-key`.
     ApiKey(SecretString),
-    /// A token, sent as `authorization: Bearer`.
-    Bearer(SecretString),
-    /// A file with such a token, read again for every call, so that a short-lived one may be
-    /// replaced while the worker runs.
-    BearerFile(PathBuf),
     /// Only the client certificate.
     Certificate,
 }
@@ -114,8 +109,6 @@ impl fmt::Debug for Credential {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::ApiKey(_) => "ApiKey",
-            Self::Bearer(_) => "Bearer",
-            Self::BearerFile(_) => "BearerFile",
             Self::Certificate => "Certificate",
         })
     }

@@ -9,7 +9,7 @@ use aiox_proto::worker::v1::worker_message::Payload as ToHub;
 use aiox_proto::worker::v1::{DrainNotice, HeartbeatRequest, LeaseRenew, RegisterWorker, ServerMessage, WorkerMessage};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -18,7 +18,7 @@ use tonic::{Code, Streaming};
 use crate::WorkerError;
 use crate::backoff::Backoff;
 use crate::config::{ProviderConfig, WorkerConfig};
-use crate::connection::{self, HubClient};
+use crate::connection::Connection;
 use crate::desk::Desk;
 use crate::failure::ErrorCode;
 use crate::task::Link;
@@ -43,11 +43,12 @@ pub(crate) enum End {
 
 /// Connects, registers, and works until the connection ends.
 pub(crate) async fn serve(desk: &mut Desk, backoff: &mut Backoff, shutdown: &CancellationToken) -> Result<End, WorkerError> {
-    let mut client = connection::open(&desk.config).await?;
+    let mut connection = Connection::open(&desk.config).await?;
+    let token_life = connection.renew(desk.config.worker_id.clone()).await?;
     let (out, outgoing) = mpsc::channel(OUT_MESSAGES);
     let hello = message(ToHub::Register(registration(desk)));
     out.send(hello).await.map_err(|_| WorkerError::Silent("stream"))?;
-    let opening = client.task_stream(ReceiverStream::new(outgoing));
+    let opening = connection.client.task_stream(ReceiverStream::new(outgoing));
     let mut incoming = timeout(HANDSHAKE_TIMEOUT, opening).await.map_err(|_| WorkerError::Silent("stream"))??.into_inner();
     let ack = match timeout(HANDSHAKE_TIMEOUT, incoming.message()).await {
         Err(_) => return Err(WorkerError::Silent("registration")),
@@ -74,7 +75,7 @@ pub(crate) async fn serve(desk: &mut Desk, backoff: &mut Backoff, shutdown: &Can
         hub_drains: false,
         renew_every: None,
     };
-    let ended = session.work(&mut incoming, &out, client, beat_every, shutdown).await;
+    let ended = session.work(&mut incoming, &out, connection, token_life, beat_every, shutdown).await;
     session.desk.set_link(None);
     if matches!(ended, Ok(End::Drained)) {
         // Half-close and wait for the hub's own end, or what is still on its way would be reset.
@@ -98,13 +99,17 @@ impl Session<'_> {
         &mut self,
         incoming: &mut Streaming<ServerMessage>,
         out: &mpsc::Sender<WorkerMessage>,
-        client: HubClient,
+        connection: Connection,
+        token_life: Option<Duration>,
         beat_every: Duration,
         shutdown: &CancellationToken,
     ) -> Result<End, WorkerError> {
         let mut heartbeat = interval_at(Instant::now() + beat_every, beat_every);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut beats = FuturesUnordered::new();
+        let client = connection.client.clone();
+        let renewed = Notify::new();
+        let mut token = std::pin::pin!(connection.stay_young(self.desk.config.worker_id.clone(), token_life, &renewed));
         let mut failed_beats = 0;
         let mut renew_at = None;
         let mut leave_by: Option<Instant> = None;
@@ -140,6 +145,9 @@ impl Session<'_> {
                         timeout(HEARTBEAT_TIMEOUT, client.heartbeat(request)).await
                     });
                 }
+                refusal = &mut token => return Err(refusal),
+                // The session lives as long as the youngest token that the hub has seen.
+                () = renewed.notified() => heartbeat.reset_immediately(),
                 Some(answer) = beats.next() => match answer {
                     Ok(Ok(answer)) if answer.get_ref().ok => failed_beats = 0,
                     // The first protocol's hub answers `ok` without looking.

@@ -39,8 +39,8 @@ pub use task::{Task, TaskOutcome};
 
 use crate::{
     Replies, Vault,
-    gateway::lines::{Line, Lines, Served},
     agent_config::{needs, parse_config},
+    gateway::lines::{Line, Lines, Served},
     urgency::{Candidate, Crew, Holding, Urgency},
 };
 

@@ -8,6 +8,7 @@
 //! - [`Agents`]: create, read, change, delete, grant; [`Agents::card`] is what a stranger may see.
 //! - [`Runs`]: the one path of a message, [`Runs::submit`], and everything that watches it.
 //! - [`Dispatch`]: runs to workers and back.
+//! - [`ModelGateway`]: calls of models that belong to no agent.
 //! - [`Replies`]: durable answers that wait for the XMPP door.
 //! - [`Contacts`]: who subscribed to an agent's presence.
 //! - [`Tenants`]: what administrators do with tenants. [`TenantBook`]: what every door asks of a tenant, and its limits.
@@ -22,6 +23,7 @@ mod contacts;
 mod directory;
 pub mod dispatch;
 pub mod federated;
+pub mod gateway;
 mod names;
 mod narrowed;
 pub mod peers;
@@ -33,6 +35,7 @@ pub mod tenants;
 mod urgency;
 mod vault;
 mod whole;
+mod worker_credentials;
 
 pub use accounts::{Accounts, AccountsOptions, SignUp};
 pub use agents::Agents;
@@ -40,6 +43,7 @@ pub use contacts::Contacts;
 pub use directory::{AgentRef, Directory, Target};
 pub use dispatch::{Dispatch, DispatchOptions, Heartbeat, Notice, Task, TaskOutcome, WorkerInfo, WorkerSession};
 pub use federated::Federated;
+pub use gateway::{CallFailure, GatewayOptions, ModelGateway};
 pub use names::HubNames;
 pub use peers::PeerBook;
 pub use replies::{Replies, Reply, ReplyTo};
@@ -48,3 +52,4 @@ pub use tenant_book::{Known, Reservation, TenantBook};
 pub use tenants::{AuditQuery, Tenants};
 pub use urgency::Urgency;
 pub use vault::Vault;
+pub use worker_credentials::{KnownCredentials, ListedCredential, WorkerCredentials};

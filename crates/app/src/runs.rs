@@ -560,7 +560,7 @@ const fn violation(which: Exhausted) -> &'static str {
     }
 }
 
-fn over_quota(which: Exhausted, at: Ts, limits: quota::Limits) -> Error {
+pub(crate) fn over_quota(which: Exhausted, at: Ts, limits: quota::Limits) -> Error {
     let (minute, day) = quota::seconds_to_next(at);
     let (message, wait) = match which {
         Exhausted::TokensMinute => (format!("Quota exceeded: {} tokens per minute", limits.tokens_minute), minute),

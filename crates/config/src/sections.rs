@@ -407,6 +407,8 @@ pub struct Grpc {
     pub tls_key: Option<PathBuf>,
     /// PEM authority of workers' certificates.
     pub worker_ca: Option<PathBuf>,
+    /// Seconds for which a worker's token is good; the worker renews it after half of them.
+    pub worker_token_seconds: u32,
 }
 impl Default for Grpc {
     fn default() -> Self {
@@ -418,6 +420,7 @@ impl Default for Grpc {
             tls_cert: None,
             tls_key: None,
             worker_ca: None,
+            worker_token_seconds: 300,
         }
     }
 }
@@ -428,6 +431,12 @@ impl Grpc {
         }
         if mode == Mode::Prod && self.tls_cert.is_none() {
             problems.push("grpc.tls_cert: production needs TLS on the workers' door; set grpc.tls_cert and grpc.tls_key".into());
+        }
+        if self.worker_ca.is_some() && self.tls_cert.is_none() {
+            problems.push("grpc.worker_ca: certificates of workers need TLS; set grpc.tls_cert and grpc.tls_key".into());
+        }
+        if !(30..=3600).contains(&self.worker_token_seconds) {
+            problems.push("grpc.worker_token_seconds: must be from 30 to 3600".into());
         }
     }
     /// The workers' key.
@@ -604,6 +613,8 @@ pub struct Worker {
     pub id: Option<String>,
     /// Runs at the same time.
     pub max_concurrent: u32,
+    /// Calls of models at the same time, beside the runs; 0 serves none.
+    pub max_model_calls: u32,
     /// Seconds between heartbeats.
     pub heartbeat_seconds: u32,
     /// Seconds before the first attempt to connect again.
@@ -626,6 +637,7 @@ impl Default for Worker {
         Self {
             id: None,
             max_concurrent: 4,
+            max_model_calls: 16,
             heartbeat_seconds: 30,
             reconnect_seconds: 5.0,
             ca: None,
@@ -641,6 +653,9 @@ impl Worker {
     pub(crate) fn check(&self, problems: &mut Vec<String>) {
         if !(1..=1024).contains(&self.max_concurrent) {
             problems.push("worker.max_concurrent: must be from 1 to 1024".into());
+        }
+        if self.max_model_calls > 1024 {
+            problems.push("worker.max_model_calls: must be from 0 to 1024".into());
         }
         if !(0.01..=3600.0).contains(&self.reconnect_seconds) {
             problems.push("worker.reconnect_seconds: must be from 0.01 to 3600".into());

@@ -7,6 +7,7 @@ use std::time::Duration;
 use aiox_app::gateway::lines::{Line, LineOrder};
 use aiox_app::{Notice, Task, TaskOutcome, WorkerSession};
 use aiox_core::{Error, Result as AppResult};
+use aiox_crypto::worker_token::Proof;
 use aiox_proto::WORKER_PROTOCOL;
 use aiox_proto::worker::v1::server_message::Payload as FromHub;
 use aiox_proto::worker::v1::worker_message::Payload as ToHub;
@@ -46,6 +47,8 @@ const MAX_TAKERS: u32 = 16;
 const MAX_STOPPED: usize = 64;
 /// Pause after a run could not be taken.
 const TAKE_PAUSE: Duration = Duration::from_millis(500);
+/// Time to tell a worker why its session has ended.
+const TELL_AFTER_END: Duration = Duration::from_secs(5);
 /// Time that results get to be stored after their worker has gone.
 const STORE_AFTER_END: Duration = Duration::from_secs(5);
 
@@ -66,6 +69,8 @@ enum End {
     Drained,
     /// It gave a run back though it had room for it.
     Overcommitted,
+    /// What it proved itself with is no longer good; the words are told to it.
+    Unproven(String),
 }
 
 /// Serves a worker's stream.
@@ -88,7 +93,8 @@ pub(crate) async fn serve(shared: Arc<Shared>, identity: WorkerIdentity, mut inc
         heartbeat_interval_ms: if newer { u32::try_from(shared.options.heartbeat_interval.as_millis()).unwrap_or(0) } else { 0 },
     };
     let pump = Pump {
-        present: shared.live.enter(&session),
+        present: shared.live.enter(&session, &identity),
+        revoked: revoked(&shared, identity.proof),
         takers: (0..session.info().max_concurrent.min(MAX_TAKERS)).map(|_| next_task(&session, Duration::ZERO)).collect(),
         notice: next_notice(&session),
         session,
@@ -107,6 +113,9 @@ pub(crate) async fn serve(shared: Arc<Shared>, identity: WorkerIdentity, mut inc
     let end = pump.run(&mut incoming, &out).await;
     metrics::gauge!("aiox_python_worker_health", "worker" => worker.clone()).set(0.0);
     tracing::info!(worker, ?end, "a worker's session ended");
+    if let End::Unproven(why) = end {
+        let _ = timeout(TELL_AFTER_END, out.send(Err(Status::unauthenticated(why)))).await;
+    }
 }
 
 /// Reads the registration and decides about it; the error is told to the worker.
@@ -154,6 +163,8 @@ struct Pump {
     newer: bool,
     takers: FuturesUnordered<BoxFuture<'static, AppResult<Task>>>,
     notice: BoxFuture<'static, Notice>,
+    /// Ends when the worker's credential is revoked.
+    revoked: BoxFuture<'static, Status>,
     /// The runs at the worker.
     held: HashMap<Uuid, Held>,
     /// The runs that were stopped last.
@@ -193,6 +204,7 @@ impl Pump {
             }
             let room = self.waiting.len() < MAX_WAITING && self.storing.len() < MAX_STORING;
             let silent_at = self.present.last_heard() + silent_after;
+            let until = self.present.until();
             tokio::select! {
                 read = incoming.message(), if room => match read {
                     Ok(Some(WorkerMessage { payload })) => {
@@ -245,6 +257,13 @@ impl Pump {
                         return End::Silent;
                     }
                 }
+                () = sleep_until(until.unwrap_or(silent_at)), if until.is_some() => {
+                    // A heartbeat may have brought a younger token meanwhile.
+                    if self.present.until().is_some_and(|until| until <= Instant::now()) {
+                        return End::Unproven("worker token expired".into());
+                    }
+                }
+                refusal = &mut self.revoked => return End::Unproven(refusal.message().to_owned()),
                 () = drain.cancelled(), if !self.draining => {
                     self.draining = true;
                     self.taking = false;
@@ -379,6 +398,11 @@ fn next_task(session: &Arc<WorkerSession>, pause: Duration) -> BoxFuture<'static
         session.next().await
     }
     .boxed()
+}
+
+fn revoked(shared: &Arc<Shared>, proof: Proof) -> BoxFuture<'static, Status> {
+    let admission = shared.admission.clone();
+    async move { admission.revoked(proof).await }.boxed()
 }
 
 fn next_notice(session: &Arc<WorkerSession>) -> BoxFuture<'static, Notice> {

@@ -152,7 +152,7 @@ fn scripted(stream: String, asked: mpsc::UnboundedSender<u64>) -> Router {
     let fresh = Arc::new(AtomicBool::new(true));
     let answer = move |Query(query): Query<BTreeMap<String, u64>>| async move {
         let first = asked.send(query["after"]).is_ok() && fresh.swap(false, Ordering::SeqCst);
-        let body = futures::stream::iter(first.then(|| Ok::<_, std::convert::Infallible>(stream)));
+        let body = futures::stream::iter(first.then_some(Ok::<_, std::convert::Infallible>(stream)));
         let more = futures::stream::once(async move {
             if !first {
                 std::future::pending::<()>().await;

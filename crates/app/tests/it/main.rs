@@ -10,4 +10,5 @@ mod peers;
 mod runs;
 mod secrets;
 mod tenants;
+mod worker_credentials;
 mod workers;

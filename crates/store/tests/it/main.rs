@@ -9,6 +9,7 @@ mod federation;
 mod journal;
 mod load;
 mod make;
+mod models;
 mod runs;
 mod schema;
 mod small;
