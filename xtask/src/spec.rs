@@ -13,7 +13,9 @@ pub fn run(task: Option<&str>) -> Result<()> {
     match task {
         None => command.arg("write"),
         Some("bless") => command.arg("bless"),
-        Some("exercised") => command.arg("exercised").arg(std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| root().join("target").into())),
+        Some("exercised") => {
+            command.arg("exercised").arg(std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| root().join("target").into()))
+        }
         Some(_) => anyhow::bail!("spec [bless | exercised]"),
     };
     anyhow::ensure!(command.status().context("cargo")?.success(), "spec: see above");

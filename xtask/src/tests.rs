@@ -78,7 +78,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ("xmpp-parsers", &["xmpp"]),
     // Programs that are no hub's door read XML for themselves, so that they share no mistake with it.
     ("rxml", &["xmpp", "probe", "benches"]),
-    ("axum", &["http", "federation"]),
+    // testkit stands around the routers of tests.
+    ("axum", &["http", "federation", "testkit"]),
     ("tonic", &["grpc", "proto", "worker", "benches", "xtask"]),
     ("figment", &["config"]),
     ("genai", &["worker"]),
@@ -196,11 +197,15 @@ fn every_served_route_stands_in_a_document() {
     for member in members().iter().filter(|member| ["http", "federation"].contains(&member.name.as_str())) {
         for (path, text) in member.sources().unwrap() {
             let lines = modules::without_tests(&text);
-            let found = lines.lines().filter(|line| [".route(", ".route_service(", ".nest_service("].iter().any(|call| line.contains(call)));
+            let found =
+                lines.lines().filter(|line| [".route(", ".route_service(", ".nest_service("].iter().any(|call| line.contains(call)));
             strays.extend(found.map(|line| format!("{}: {}", path.display(), line.trim())));
         }
     }
-    assert!(strays.is_empty(), "write the operation beside its handler and use .routes(routes!(…)), see docs/adding-an-endpoint.md: {strays:#?}");
+    assert!(
+        strays.is_empty(),
+        "write the operation beside its handler and use .routes(routes!(…)), see docs/adding-an-endpoint.md: {strays:#?}"
+    );
 }
 
 /// What only its home may call, in code that is not a test. The rest is a rule of `clippy.toml`.

@@ -77,7 +77,10 @@ pub(crate) async fn context(State(app): State<Arc<HttpState>>, mut request: Requ
         }
     }
     for (name, value) in SECURITY {
-        response.headers_mut().insert(name, HeaderValue::from_static(value));
+        // A page that runs its own script has a policy of its own.
+        if name != header::CONTENT_SECURITY_POLICY || !response.headers().contains_key(&name) {
+            response.headers_mut().insert(name, HeaderValue::from_static(value));
+        }
     }
     if let Some(id) = id {
         response.headers_mut().insert(REQUEST_ID, id);

@@ -13,6 +13,7 @@ mod documented;
 mod error;
 mod frames;
 pub mod openapi;
+pub mod published;
 mod read;
 mod routes;
 mod state;

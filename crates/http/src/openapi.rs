@@ -37,7 +37,8 @@ pub fn complete(api: &OpenApi, register: impl FnOnce(&mut SchemaGenerator)) -> V
         let shown: Map<String, Value> = std::mem::take(paths).into_iter().map(|(path, item)| (verbs::public(&path), item)).collect();
         *paths = shown;
     }
-    let mut generator = SchemaSettings::draft2020_12().with(|settings| settings.definitions_path = "/components/schemas".into()).into_generator();
+    let mut generator =
+        SchemaSettings::draft2020_12().with(|settings| settings.definitions_path = "/components/schemas".into()).into_generator();
     register(&mut generator);
     document["components"]["schemas"] = json!(generator.definitions());
     document

@@ -38,7 +38,7 @@ use crate::{
     context::{REQUEST_ID, context, limit, quick},
     error::{Failure, Result},
     openapi::base,
-    v1, verbs,
+    published, v1, verbs,
 };
 
 pub(crate) type App = Arc<HttpState>;
@@ -88,7 +88,9 @@ pub fn openapi() -> OpenApi {
         .merge(slow_routes())
         .merge(sockets())
         .merge(v1::routes());
-    all.into_openapi()
+    let mut api = all.into_openapi();
+    api.merge(published::operations());
+    api
 }
 
 /// The routes without their document. An unknown method is answered as the contract says.

@@ -34,7 +34,9 @@ fn references(root: &Value, value: &Value, place: &str, found: &mut Vec<String>)
             }
             members.iter().for_each(|(name, value)| references(root, value, &format!("{place}/{name}"), found));
         }
-        Value::Array(items) => items.iter().enumerate().for_each(|(index, value)| references(root, value, &format!("{place}/{index}"), found)),
+        Value::Array(items) => {
+            items.iter().enumerate().for_each(|(index, value)| references(root, value, &format!("{place}/{index}"), found))
+        }
         _ => {}
     }
 }
@@ -99,7 +101,9 @@ fn gated(operation: &Operation<'_>) -> bool {
 }
 
 fn security(document: &Value, operation: &Operation<'_>) -> Vec<String> {
-    let Some(ways) = operation.value["security"].as_array() else { return vec!["says nothing about security; security(()) if it needs no credential".into()] };
+    let Some(ways) = operation.value["security"].as_array() else {
+        return vec!["says nothing about security; security(()) if it needs no credential".into()];
+    };
     let names = ways.iter().filter_map(Value::as_object).flat_map(|way| way.keys());
     names
         .filter(|name| document["components"]["securitySchemes"].get(name.as_str()).is_none())
@@ -135,7 +139,12 @@ fn responses(operation: &Operation<'_>, codes: &BTreeSet<String>) -> Vec<String>
         if named.is_empty() && !is_health {
             found.push(format!("{status} names no error code"));
         }
-        found.extend(named.iter().filter(|code| !codes.contains(**code)).map(|code| format!("{status} names `{code}`, which is not in spec/errors.md")));
+        found.extend(
+            named
+                .iter()
+                .filter(|code| !codes.contains(**code))
+                .map(|code| format!("{status} names `{code}`, which is not in spec/errors.md")),
+        );
     }
     found
 }

@@ -19,7 +19,7 @@ pub struct Operation<'a> {
     /// The operation object.
     pub value: &'a Value,
 }
-impl Operation<'_> {
+impl<'a> Operation<'a> {
     /// `GET /path`.
     #[must_use]
     pub fn name(&self) -> String {
@@ -27,7 +27,7 @@ impl Operation<'_> {
     }
     /// Its `operationId`.
     #[must_use]
-    pub fn id(&self) -> &str {
+    pub fn id(&self) -> &'a str {
         self.value["operationId"].as_str().unwrap_or_default()
     }
 }
@@ -124,7 +124,13 @@ impl Pair<'_> {
             match new["content"].get(media) {
                 None => found.push(breach(place, "media-type-removed", format!("{media} is gone"))),
                 Some(now) if before.get("schema").is_some() => {
-                    self.schema(&format!("{place}: "), &before["schema"], now.get("schema").unwrap_or(&Value::Bool(true)), direction, found);
+                    self.schema(
+                        &format!("{place}: "),
+                        &before["schema"],
+                        now.get("schema").unwrap_or(&Value::Bool(true)),
+                        direction,
+                        found,
+                    );
                 }
                 Some(_) => {}
             }
@@ -197,7 +203,8 @@ pub fn directions(document: &Value) -> BTreeMap<String, Direction> {
 fn mark(document: &Value, schema: &Value, direction: Direction, found: &mut BTreeMap<String, Direction>) {
     match schema {
         Value::Object(members) => {
-            if let Some(name) = members.get("$ref").and_then(Value::as_str).and_then(|target| target.strip_prefix("#/components/schemas/")) {
+            if let Some(name) = members.get("$ref").and_then(Value::as_str).and_then(|target| target.strip_prefix("#/components/schemas/"))
+            {
                 let known = found.get(name).copied();
                 let joined = known.map_or(direction, |known| if known == direction { known } else { Direction::Both });
                 if known != Some(joined) {

@@ -191,7 +191,9 @@ impl Comparison<'_> {
                 }
             }
         }
-        if let (Some(before @ Value::Object(_)), Some(now @ Value::Object(_))) = (old.get("additionalProperties"), new.get("additionalProperties")) {
+        if let (Some(before @ Value::Object(_)), Some(now @ Value::Object(_))) =
+            (old.get("additionalProperties"), new.get("additionalProperties"))
+        {
             self.compare(&format!("{place}.*"), before, now);
         }
     }
@@ -219,8 +221,13 @@ impl Comparison<'_> {
             let taken = read.iter().any(|other| {
                 let (a, b) = if self.reads == Direction::Request { (way, other) } else { (other, way) };
                 let mut inside = Vec::new();
-                let mut trial =
-                    Comparison { old_root: self.old_root, new_root: self.new_root, reads: self.reads, seen: self.seen.clone(), found: &mut inside };
+                let mut trial = Comparison {
+                    old_root: self.old_root,
+                    new_root: self.new_root,
+                    reads: self.reads,
+                    seen: self.seen.clone(),
+                    found: &mut inside,
+                };
                 trial.compare(place, a, b);
                 inside.is_empty()
             });

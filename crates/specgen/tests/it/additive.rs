@@ -9,7 +9,8 @@ use aiox_specgen::{
 };
 use serde_json::Value;
 
-const HINT: &str = "Take the change back, or add beside what is there. A baseline moves only at a release: cargo run -p xtask -- spec bless";
+const HINT: &str =
+    "Take the change back, or add beside what is there. A baseline moves only at a release: cargo run -p xtask -- spec bless";
 
 fn refuse(file: &str, breaches: &[Breach]) {
     let lines: Vec<String> = breaches.iter().map(Breach::to_string).collect();
@@ -27,7 +28,13 @@ fn the_openapi_documents_only_grow() {
 fn directions() -> BTreeMap<String, Direction> {
     let mut all = openapi::directions(&node());
     for (name, direction) in openapi::directions(&federation()) {
-        all.entry(name).and_modify(|known| if *known != direction { *known = Direction::Both }).or_insert(direction);
+        all.entry(name)
+            .and_modify(|known| {
+                if *known != direction {
+                    *known = Direction::Both
+                }
+            })
+            .or_insert(direction);
     }
     all
 }

@@ -98,7 +98,10 @@ fn breaking() -> Vec<(&'static str, Change)> {
         ("a parameter becomes required", Set("/paths/~1things/get/parameters/0/required", json!(true))),
         (
             "a required parameter comes",
-            Set("/paths/~1things/get/parameters/-", json!({ "name": "x", "in": "query", "required": true, "schema": { "type": "string" } })),
+            Set(
+                "/paths/~1things/get/parameters/-",
+                json!({ "name": "x", "in": "query", "required": true, "schema": { "type": "string" } }),
+            ),
         ),
         ("a parameter's bound tightens", Set("/paths/~1things/get/parameters/0/schema/maximum", json!(50))),
         ("a parameter's values narrow", Cut("/paths/~1things/get/parameters/1/schema/enum/0")),
@@ -106,14 +109,8 @@ fn breaking() -> Vec<(&'static str, Change)> {
         ("a status goes", Cut("/paths/~1things/get/responses/404")),
         ("a header goes", Cut("/paths/~1things/get/responses/200/headers/ETag")),
         ("a media type goes", Cut("/paths/~1things/get/responses/200/content/text~1csv")),
-        (
-            "a response member goes",
-            Cut("/paths/~1things/get/responses/200/content/application~1json/schema/properties/next"),
-        ),
-        (
-            "a response member may be absent",
-            Set("/paths/~1things/get/responses/200/content/application~1json/schema/required", json!([])),
-        ),
+        ("a response member goes", Cut("/paths/~1things/get/responses/200/content/application~1json/schema/properties/next")),
+        ("a response member may be absent", Set("/paths/~1things/get/responses/200/content/application~1json/schema/required", json!([]))),
         ("a scope is asked for", Set("/paths/~1things/post/security", json!([{ "bearer": ["things:write"] }]))),
         ("a way in goes", Cut("/paths/~1things/get/security/1")),
         ("a credential is asked for", Set("/paths/~1things/put/security", json!([{ "bearer": [] }]))),
@@ -160,7 +157,10 @@ fn additive() -> Vec<(&'static str, Change)> {
         ("words change", Set("/paths/~1things/get/summary", json!("Other words"))),
         (
             "an optional parameter comes",
-            Set("/paths/~1things/get/parameters/-", json!({ "name": "x", "in": "query", "required": false, "schema": { "type": "string" } })),
+            Set(
+                "/paths/~1things/get/parameters/-",
+                json!({ "name": "x", "in": "query", "required": false, "schema": { "type": "string" } }),
+            ),
         ),
         ("a parameter becomes optional", Set("/paths/~1things/get/parameters/1/required", json!(false))),
         ("a parameter's bound widens", Set("/paths/~1things/get/parameters/0/schema/maximum", json!(500))),
@@ -184,7 +184,10 @@ fn additive() -> Vec<(&'static str, Change)> {
         ("a response format comes", Set("/components/schemas/Made/properties/note/format", json!("uri"))),
         ("a response alternative goes", Cut("/components/schemas/Made/properties/part/oneOf/1")),
         ("an optional member of both directions comes", Set("/components/schemas/Thing/properties/new", json!({ "type": "string" }))),
-        ("a schema moves in place of its reference", Set("/paths/~1things/post/requestBody/content/application~1json/schema", old()["components"]["schemas"]["NewThing"].clone())),
+        (
+            "a schema moves in place of its reference",
+            Set("/paths/~1things/post/requestBody/content/application~1json/schema", old()["components"]["schemas"]["NewThing"].clone()),
+        ),
     ]
 }
 
@@ -193,7 +196,8 @@ fn exactly_the_breaking_changes_are_refused() {
     assert_eq!(compatible(&old(), &old()), []);
     let (breaking, additive) = (breaking(), additive());
     assert!(breaking.len() + additive.len() >= 60);
-    let missed: Vec<&str> = breaking.iter().filter(|(_, change)| compatible(&old(), &changed(change)).is_empty()).map(|(name, _)| *name).collect();
+    let missed: Vec<&str> =
+        breaking.iter().filter(|(_, change)| compatible(&old(), &changed(change)).is_empty()).map(|(name, _)| *name).collect();
     assert!(missed.is_empty(), "not refused: {missed:#?}");
     for (name, change) in &additive {
         assert_eq!(compatible(&old(), &changed(change)), [], "{name}");
@@ -203,7 +207,10 @@ fn exactly_the_breaking_changes_are_refused() {
 #[test]
 fn a_breach_says_where_and_what() {
     let found = compatible(&old(), &changed(&Cut("/components/schemas/Made/properties/note")));
-    assert_eq!(found.iter().map(ToString::to_string).collect::<Vec<_>>(), ["POST /things, response 201: note: the member is gone (member-removed)"]);
+    assert_eq!(
+        found.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        ["POST /things, response 201: note: the member is gone (member-removed)"]
+    );
     let found = compatible(&old(), &changed(&Set("/paths/~1things/get/parameters/0/schema/minimum", json!(2))));
     assert_eq!(found[0].place, format!("{}, query parameter page", GET.replace("/paths/~1things/get", "GET /things")));
 }

@@ -24,7 +24,12 @@ fn the_committed_documents_are_those_of_the_code() {
 fn first_difference(old: &str, new: &str) -> String {
     let place = old.lines().zip(new.lines()).position(|(old, new)| old != new);
     let line = place.unwrap_or_else(|| old.lines().count().min(new.lines().count()));
-    format!("line {}: committed {:?}, the code says {:?}", line + 1, old.lines().nth(line).unwrap_or(""), new.lines().nth(line).unwrap_or(""))
+    format!(
+        "line {}: committed {:?}, the code says {:?}",
+        line + 1,
+        old.lines().nth(line).unwrap_or(""),
+        new.lines().nth(line).unwrap_or("")
+    )
 }
 
 #[test]

@@ -8,7 +8,8 @@ fn every_example_validates_against_its_schema() {
     for (name, document) in [("openapi/node.json", node()), ("openapi/federation.json", federation())] {
         let mut found = Vec::new();
         examples(&document, "#", &mut found);
-        let problems: Vec<String> = found.iter().filter_map(|(place, schema, example)| problem(&document, place, schema, example)).collect();
+        let problems: Vec<String> =
+            found.iter().filter_map(|(place, schema, example)| problem(&document, place, schema, example)).collect();
         assert!(problems.is_empty(), "rule: examples are true ({name}).\n{}", problems.join("\n"));
     }
 }
