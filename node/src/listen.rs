@@ -26,7 +26,7 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 const HEADERS: Duration = Duration::from_secs(15);
 const AFTER_ACCEPT_ERROR: Duration = Duration::from_millis(100);
 /// Requests under way get this long after the stop.
-const DRAIN: Duration = Duration::from_secs(6);
+const DRAIN: Duration = Duration::from_secs(5);
 
 /// TLS of the listener: 1.2 and 1.3, HTTP/1.1 and HTTP/2.
 pub fn tls(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>> {
@@ -39,7 +39,7 @@ pub fn tls(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>> {
 /// Serves until `stop`, then lets requests under way end.
 pub async fn serve(listener: TcpListener, tls: Option<Arc<ServerConfig>>, router: Router, stop: CancellationToken) -> Result<()> {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
-    let connections = TaskTracker::new();
+    let (connections, cut) = (TaskTracker::new(), CancellationToken::new());
     let acceptor = tls.map(TlsAcceptor::from);
     loop {
         let accepted = tokio::select! {
@@ -60,14 +60,21 @@ pub async fn serve(listener: TcpListener, tls: Option<Arc<ServerConfig>>, router
             }
         };
         let _ = stream.set_nodelay(true);
-        let (acceptor, router, stop) = (acceptor.clone(), router.clone(), stop.clone());
+        let (acceptor, router, stop, cut) = (acceptor.clone(), router.clone(), stop.clone(), cut.clone());
         connections.spawn(async move {
-            connection(stream, address, acceptor, router, stop).await;
+            tokio::select! {
+                () = connection(stream, address, acceptor, router, stop) => {}
+                () = cut.cancelled() => {}
+            }
             drop(place);
         });
     }
     connections.close();
-    let _ = tokio::time::timeout(DRAIN, connections.wait()).await;
+    if tokio::time::timeout(DRAIN, connections.wait()).await.is_err() {
+        // Whoever watches a run resumes after the next start. What the connection holds must not keep the hub.
+        cut.cancel();
+        connections.wait().await;
+    }
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use aiox_app::WorkerCredentials;
 use aiox_config::Settings;
 use aiox_crypto::system::SystemClock;
-use aiox_grpc::{Admission, Known};
+use aiox_grpc::{Admission, Known, TlsConfig};
 use aiox_xmpp::{Brakes, UseCases, XmppDoor, XmppOptions};
 use anyhow::{Context as _, Result};
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -23,9 +23,9 @@ use crate::{
 };
 
 /// From the signal on: sessions of workers finish what they have, and requests under way are answered.
-const DRAIN: Duration = Duration::from_secs(6);
+const DRAIN: Duration = Duration::from_secs(5);
 /// Then the doors are closed.
-const DOORS: Duration = Duration::from_secs(7);
+const DOORS: Duration = Duration::from_millis(6500);
 /// Then what works behind them writes what it has.
 const INSIDE: Duration = Duration::from_secs(1);
 /// How often credentials of workers are looked at. A revoked one is good for so much longer.
@@ -41,7 +41,12 @@ pub async fn run(settings: Settings, metrics: PrometheusHandle, stop: Cancellati
     let (doors, inside) = (Supervisor::new(stop.clone()), CancellationToken::new());
     let tasks = doors.beside(inside.clone());
     let mut hub = Hub::build(settings, &tasks).await?;
-    // Every listener is bound before anything is announced, so that a taken port stops the start.
+    // Every file is read and every listener bound before anything begins, so that what is missing or taken stops the start.
+    let tls = match (&hub.settings.http.tls_cert, &hub.settings.http.tls_key) {
+        (Some(certificate), Some(key)) => Some(listen::tls(certificate, key)?),
+        _ => None,
+    };
+    let workers_tls = workers_tls(&hub)?;
     let http = bind("http", &hub.settings.http.host, hub.settings.http.port).await?;
     let grpc = bind("grpc", &hub.settings.grpc.host, hub.settings.grpc.port).await?;
     let peers = match &hub.federation {
@@ -63,7 +68,7 @@ pub async fn run(settings: Settings, metrics: PrometheusHandle, stop: Cancellati
         let router = sign_in::router(hub.accounts.clone(), hub.limiter.clone(), token.to_secrecy());
         doors.once("sign-in questions", |stop| listen::serve(listener, None, router, stop));
     }
-    start_workers_door(&hub, grpc, &doors).await?;
+    start_workers_door(&hub, grpc, workers_tls, &doors).await?;
     if let (Some(federation), Some(listener)) = (hub.federation.clone(), peers) {
         let (served, sent) = (federation.clone(), federation);
         doors.once("peer listener", |stop| async move { served.listen(listener, stop).await.context("the peer listener") });
@@ -77,10 +82,6 @@ pub async fn run(settings: Settings, metrics: PrometheusHandle, stop: Cancellati
     }
     let health = Arc::new(Health::new(&hub, xmpp, doors.clone()));
     let router = doors::router(&hub, health, metrics.clone())?;
-    let tls = match (&hub.settings.http.tls_cert, &hub.settings.http.tls_key) {
-        (Some(certificate), Some(key)) => Some(listen::tls(certificate, key)?),
-        _ => None,
-    };
     doors.once("http listener", |stop| listen::serve(http, tls, router, stop));
     // The recorder keeps its samples until it is told that time has passed.
     tasks.run("metrics", move |stop| {
@@ -193,18 +194,19 @@ fn start_xmpp(hub: &Hub, doors: &Supervisor) -> Result<Option<watch::Receiver<ai
     Ok(Some(state))
 }
 
-async fn start_workers_door(hub: &Hub, listener: TcpListener, doors: &Supervisor) -> Result<()> {
+/// TLS of the workers' door, where it is configured.
+fn workers_tls(hub: &Hub) -> Result<Option<TlsConfig>> {
     let own = &hub.settings.grpc;
-    let tls = match (&own.tls_cert, &own.tls_key) {
-        (Some(certificate), Some(key)) => {
-            let chain = aiox_certs::read_public("grpc.tls_cert", certificate)?;
-            let key = aiox_certs::read_private("grpc.tls_key", key)?;
-            let ca = own.worker_ca.as_ref().map(|file| aiox_certs::read_public("grpc.worker_ca", file)).transpose()?;
-            let config = aiox_grpc::server_config(&chain, &key, ca.as_deref(), false).context("grpc.tls_cert")?;
-            Some(watch::channel(Arc::new(config)).1)
-        }
-        _ => None,
-    };
+    let (Some(certificate), Some(key)) = (&own.tls_cert, &own.tls_key) else { return Ok(None) };
+    let chain = aiox_certs::read_public("grpc.tls_cert", certificate)?;
+    let key = aiox_certs::read_private("grpc.tls_key", key)?;
+    let ca = own.worker_ca.as_ref().map(|file| aiox_certs::read_public("grpc.worker_ca", file)).transpose()?;
+    let config = aiox_grpc::server_config(&chain, &key, ca.as_deref(), false).context("grpc.tls_cert")?;
+    Ok(Some(watch::channel(Arc::new(config)).1))
+}
+
+async fn start_workers_door(hub: &Hub, listener: TcpListener, tls: Option<TlsConfig>, doors: &Supervisor) -> Result<()> {
+    let own = &hub.settings.grpc;
     let shared = Known::shared(&hub.worker_key).context("grpc.worker_key")?;
     let credentials = hub.worker_credentials.clone();
     let (change, known) = watch::channel(Arc::new(current(&shared, &credentials).await?));

@@ -95,6 +95,7 @@ fn status(outcome: aiox_core::Result<()>, refused: StatusCode) -> StatusCode {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
     use super::*;
     use aiox_cache::MemoryLimiter;

@@ -186,7 +186,7 @@ both_dbs!(a_run_goes_only_where_its_model_pool_and_tools_are, |db| async move {
     assert_eq!(within(large.next()).await.unwrap().run, runs["model"]);
     assert_eq!(world.dispatch.waiting().await, (1, 1));
     let needs = world.dispatch.stranded().await.pop().unwrap();
-    assert_eq!((needs.0.needs.tools, needs.1), (set(&["clock", "mail"]), vec!["tools"]));
+    assert_eq!((needs.0.needs.tools, needs.1), (set(&["clock", "mail"]), vec!["combination"]));
     let handy = register("handy", WorkerInfo { tools: set(&["clock", "mail", "more"]), ..info() });
     assert_eq!(within(handy.next()).await.unwrap().run, runs["tools"]);
     assert_eq!(world.dispatch.waiting().await, (0, 0));

@@ -85,7 +85,10 @@ impl<H: Hub> Door<H> {
             }
         };
         if let (Err(error), ()) = tokio::join!(reading, telling) {
-            tracing::warn!(error = error.chain(), "the subscriptions of those who lost access cannot be read; they are looked at again later");
+            tracing::warn!(
+                error = error.chain(),
+                "the subscriptions of those who lost access cannot be read; they are looked at again later"
+            );
         }
     }
 
@@ -96,8 +99,12 @@ impl<H: Hub> Door<H> {
             outbound.send(&stanza::presence(&address, &user, Some("unsubscribed"))).await?;
         }
         match self.hub.forget(lost).await {
-            Ok(()) => tracing::info!(subscriber = %lost.subscriber, agent = %lost.id, "a subscription ended: its holder may no longer use the agent"),
-            Err(error) => tracing::warn!(subscriber = %lost.subscriber, error = error.chain(), "an ended subscription could not be removed"),
+            Ok(()) => {
+                tracing::info!(subscriber = %lost.subscriber, agent = %lost.id, "a subscription ended: its holder may no longer use the agent")
+            }
+            Err(error) => {
+                tracing::warn!(subscriber = %lost.subscriber, error = error.chain(), "an ended subscription could not be removed")
+            }
         }
         Ok(())
     }

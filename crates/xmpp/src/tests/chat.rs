@@ -251,7 +251,8 @@ async fn a_braked_sender_gets_one_error_with_the_time_to_wait_and_then_silence()
         peer.message(&format!("q{number}"), &format!("number {number}")).await;
     }
     // Refused whatever the brakes say: with its error, everything before it has been judged.
-    peer.write("<message from='u@hub-a.example/dino' to='bot@agents.hub-a.example' type='groupchat' id='end'><body>x</body></message>").await;
+    peer.write("<message from='u@hub-a.example/dino' to='bot@agents.hub-a.example' type='groupchat' id='end'><body>x</body></message>")
+        .await;
     let mut errors = Vec::new();
     loop {
         let element = peer.next_relevant().await;

@@ -95,7 +95,8 @@ async fn who_loses_access_is_left_at_once_and_the_others_stay() {
         let presence = peer.next().await;
         (attr(&presence, "type").to_owned(), attr(&presence, "from").to_owned(), attr(&presence, "to").to_owned())
     };
-    let expected = |type_: &str, from: &str, to: &str| (type_.to_owned(), format!("bot@agents.hub-a.example{from}"), format!("{to}@hub-a.example"));
+    let expected =
+        |type_: &str, from: &str, to: &str| (type_.to_owned(), format!("bot@agents.hub-a.example{from}"), format!("{to}@hub-a.example"));
     // Who lost access while the link was down hears of it before the others are greeted.
     assert_eq!(next().await, expected("unavailable", "/aiox", "gone"));
     assert_eq!(next().await, expected("unsubscribed", "", "gone"));
