@@ -79,7 +79,7 @@ const HOMES: &[(&str, &[&str])] = &[
     // Programs that are no hub's door read XML for themselves, so that they share no mistake with it.
     ("rxml", &["xmpp", "probe", "benches"]),
     // testkit stands around the routers of tests.
-    ("axum", &["http", "federation", "testkit"]),
+    ("axum", &["http", "federation", "node", "testkit"]),
     ("tonic", &["grpc", "proto", "worker", "benches", "xtask"]),
     ("figment", &["config"]),
     ("genai", &["worker"]),
