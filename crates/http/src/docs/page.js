@@ -114,16 +114,19 @@ function operationCard(path, method, operation) {
   const parts = words(operation.description);
   const ways = (operation.security || []).map((way) => Object.entries(way).map(([name, scopes]) => name + (scopes.length ? ` (${scopes.join(", ")})` : "")).join(" and ") || "none");
   parts.push(make("p", { class: "soft" }, "Credential: " + (ways.join(", or ") || "none")));
-  const parameters = operation.parameters || [];
-  if (parameters.length) {
-    parts.push(make("h3", {}, "Parameters"), make("table", {}, make("tbody", {}, parameters.map((one) =>
-      make("tr", {}, make("td", {}, make("code", {}, one.name), one.required ? make("span", { class: "needed", title: "required" }, " *") : "", make("span", { class: "soft" }, " " + one.in)),
-        make("td", {}, kind(one.schema), bounds(one.schema || {})), make("td", {}, words(one.description)))))));
-  }
+  const table = (rows) => make("table", {}, make("tbody", {}, rows));
+  const star = (needed) => (needed ? make("span", { class: "needed", title: "required" }, " *") : "");
+  const parameters = (operation.parameters || []).map((one) => make("tr", {},
+    make("td", {}, make("code", {}, one.name), star(one.required), make("span", { class: "soft" }, " " + one.in)),
+    make("td", {}, kind(one.schema), bounds(one.schema || {})),
+    make("td", {}, words(one.description))));
+  if (parameters.length) parts.push(make("h3", {}, "Parameters"), table(parameters));
   if (operation.requestBody) parts.push(make("h3", {}, "Request"), ...content(operation.requestBody.content));
-  parts.push(make("h3", {}, "Answers"), make("table", {}, make("tbody", {}, Object.entries(operation.responses || {}).map(([status, response]) =>
-    make("tr", {}, make("td", {}, make("code", {}, status)), make("td", {}, words(response.description), content(response.content),
-      Object.entries(response.headers || {}).map(([name, header]) => make("p", { class: "soft" }, make("code", {}, name), " ", inline(header.description || ""))))))));
+  const headers = (all) => Object.entries(all || {}).map(([name, header]) => make("p", { class: "soft" }, make("code", {}, name), " ", inline(header.description || "")));
+  const answers = Object.entries(operation.responses || {}).map(([status, response]) => make("tr", {},
+    make("td", {}, make("code", {}, status)),
+    make("td", {}, words(response.description), content(response.content), headers(response.headers))));
+  parts.push(make("h3", {}, "Answers"), table(answers));
   const text = curl(path, method, operation);
   const copy = make("button", { type: "button" }, "Copy");
   copy.addEventListener("click", () => navigator.clipboard && navigator.clipboard.writeText(text).then(() => { copy.textContent = "Copied"; }));
