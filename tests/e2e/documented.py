@@ -102,3 +102,8 @@ def judge(method: str, path: str, status: int, media: str, body=None) -> None:
         problems = [f"{error.json_path}: {error.message}" for error in validator(operation["operationId"], str(status), media).iter_errors(body)]
         if problems:
             raise Undocumented(f"{method} {path} {status}: " + "; ".join(problems))
+        error = body.get("error") if isinstance(body, dict) else None
+        code = error.get("code") if isinstance(error, dict) else body.get("code") if isinstance(body, dict) else None
+        # A description that gives instances names an open set.
+        if status >= 400 and code and f"`{code}`" not in response["description"] and "for instance" not in response["description"]:
+            raise Undocumented(f"{method} {path} {status}: the code {code} is not named")

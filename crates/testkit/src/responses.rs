@@ -117,7 +117,10 @@ impl Judge {
             .iter_errors(&body)
             .map(|error| format!("{}: {error}", error.instance_path()))
             .collect();
-        if problems.is_empty() { Ok(()) } else { Err(format!("{}\n{body}", problems.join("\n"))) }
+        if !problems.is_empty() {
+            return Err(format!("{}\n{body}", problems.join("\n")));
+        }
+        named(seen.status, &body, response["description"].as_str().unwrap_or_default())
     }
 
     fn operation(&self, method: &str, path: &str) -> Option<&Operation> {
@@ -206,6 +209,15 @@ fn is_surface(path: &str) -> bool {
         .any(|prefix| path.starts_with(prefix))
 }
 
+/// The code of an error stands in the description of its status. A description that gives instances names an open set.
+fn named(status: u16, body: &Value, description: &str) -> Result<(), String> {
+    let code = body["error"]["code"].as_str().or(body["code"].as_str());
+    match code.filter(|_| status >= 400 && !description.contains("for instance")) {
+        Some(code) if !description.contains(&format!("`{code}`")) => Err(format!("the code {code} is not named: {description}")),
+        _ => Ok(()),
+    }
+}
+
 /// `{name}` matches whatever is not empty; `{name}:verb` what ends with the verb.
 fn matches(wanted: &str, given: &str) -> bool {
     match wanted.strip_prefix('{').and_then(|rest| rest.split_once('}')) {
@@ -266,10 +278,11 @@ mod tests {
 
     fn judge() -> Judge {
         let object = |properties: Value| json!({ "type": "object", "properties": properties });
+        let answer_of = |text: &str| json!({ "description": text, "content": { "application/json": { "schema": true } } });
         let answer = |schema: Value| json!({ "description": "x", "content": { "application/json": { "schema": schema } } });
         Judge::new(vec![json!({
             "paths": {
-                "/api/things/{id}": { "get": { "operationId": "test_thing", "responses": { "200": answer(json!({ "$ref": "#/components/schemas/A" })), "204": { "description": "x" } } } },
+                "/api/things/{id}": { "get": { "operationId": "test_thing", "responses": { "200": answer(json!({ "$ref": "#/components/schemas/A" })), "204": { "description": "x" }, "404": answer_of("Gone (`not_found`).") } } },
                 "/api/things/self": { "get": { "operationId": "test_self", "responses": { "200": answer(json!({ "$ref": "#/components/schemas/B" })) } } },
                 "/v1/runs/{id}:cancel": { "post": { "operationId": "test_cancel", "responses": { "202": { "description": "x" } } } }
             },
@@ -293,6 +306,7 @@ mod tests {
             ("/api/things/5/", 200, "{}".into()),
             ("/api/things/5", 204, String::new()),
             ("/api/things/self", 200, r#"{"b": []}"#.into()),
+            ("/api/things/5", 404, r#"{"code": "not_found"}"#.into()),
             ("/api/nothing", 404, r#"{"error": "x"}"#.into()),
         ] {
             assert_eq!(verdict(path, status, &body), Ok(()), "{path} {body}");
@@ -311,6 +325,7 @@ mod tests {
             ("/api/things/5", 204, "{}", "no body"),
             ("/api/things/5", 200, "", "no media type"),
             ("/api/things/5", 200, "{", "no JSON"),
+            ("/api/things/5", 404, r#"{"code": "forbidden"}"#, "is not named"),
             ("/api/other", 200, "{}", "not in the document"),
         ] {
             let problem = verdict(path, status, body).unwrap_err();
