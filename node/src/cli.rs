@@ -63,6 +63,9 @@ pub enum Command {
     /// See and change the peer hubs of a hub
     #[command(subcommand)]
     Peer(Peer),
+    /// See and change the tenants of a hub and their service tokens
+    #[command(subcommand)]
+    Tenant(Tenant),
     /// Make accounts at the machine of a hub
     #[command(subcommand)]
     User(User),
@@ -309,6 +312,123 @@ pub enum Peer {
         /// The other hub's domain
         domain: String,
         /// The own hub.
+        #[command(flatten)]
+        remote: Remote,
+    },
+}
+
+/// `aiox tenant`. Needs a platform admin's credential, or a tenant admin's for the own tenant.
+#[derive(Debug, Subcommand)]
+pub enum Tenant {
+    /// List tenants with their status
+    List(Remote),
+    /// Make a tenant
+    #[command(after_help = "Example:\n  aiox tenant create tnt_acme --name \"Acme\" --max-concurrent-runs 10 --run-create-qps 5")]
+    Create {
+        /// Its id: `tnt_` and 1 to 60 of A-Z a-z 0-9 _ -; a new one if absent
+        id: Option<String>,
+        /// Its name, for people
+        #[arg(long)]
+        name: Option<String>,
+        /// Name of what its users pay for
+        #[arg(long)]
+        plan_tier: Option<String>,
+        /// Most runs that have not ended
+        #[arg(long)]
+        max_concurrent_runs: Option<u32>,
+        /// New runs in a second
+        #[arg(long)]
+        run_create_qps: Option<f64>,
+        /// The hub.
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Show one tenant
+    Show {
+        /// Its id
+        id: String,
+        /// The hub.
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Let the credentials of a tenant work again
+    Enable {
+        /// Its id
+        id: String,
+        /// The hub.
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Refuse the credentials of a tenant at every door
+    Disable {
+        /// Its id
+        id: String,
+        /// The hub.
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Delete a tenant; its data stays in the database, and nobody reaches it
+    Delete {
+        /// Its id
+        id: String,
+        /// Without this nothing is deleted
+        #[arg(long)]
+        yes_really: bool,
+        /// The hub.
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Credentials of programs that act in a tenant
+    #[command(subcommand)]
+    Token(Token),
+}
+
+/// `aiox tenant token`.
+#[derive(Debug, Subcommand)]
+pub enum Token {
+    /// List the living tokens of a tenant
+    List {
+        /// The tenant
+        tenant: String,
+        /// The hub.
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Make a token and print its secret, once
+    #[command(after_help = "Example:\n  aiox tenant token issue tnt_acme --name ci --scope runs:create --scope runs:read > ci.token")]
+    Issue {
+        /// The tenant
+        tenant: String,
+        /// What it is for
+        #[arg(long)]
+        name: Option<String>,
+        /// `tenant_service`, `tenant_user` or `tenant_admin`
+        #[arg(long)]
+        role: Option<String>,
+        /// What it may do; everything that its role may, if none is given
+        #[arg(long = "scope")]
+        scopes: Vec<String>,
+        /// The hub.
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Give a token a new secret and print it, once; the old one is dead
+    Rotate {
+        /// The tenant
+        tenant: String,
+        /// The token's id
+        token: String,
+        /// The hub.
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// End a token
+    Revoke {
+        /// The tenant
+        tenant: String,
+        /// The token's id
+        token: String,
+        /// The hub.
         #[command(flatten)]
         remote: Remote,
     },

@@ -35,7 +35,7 @@ pub fn site(mesh: &Mesh, name: &str) -> Result<Site> {
 }
 
 /// A client of the hub that is meant: the named one, or one of the local mesh with its seeded account.
-async fn client(remote: &Remote, admin: bool) -> Result<Client> {
+pub(crate) async fn client(remote: &Remote, admin: bool) -> Result<Client> {
     if let Some(url) = &remote.url {
         let key = remote.key.clone().context("--url needs --key (or AIOX_KEY)")?;
         return Ok(up::trusting(url, remote.ca.as_deref())?.with_credential(key.into()));
@@ -46,7 +46,7 @@ async fn client(remote: &Remote, admin: bool) -> Result<Client> {
     up::signed_in(&mesh, &site, if admin { &made.admin } else { &made.user }).await
 }
 
-fn print(value: &impl Serialize) -> Result<()> {
+pub(crate) fn print(value: &impl Serialize) -> Result<()> {
     say::result(&serde_json::to_string_pretty(value)?);
     Ok(())
 }

@@ -15,6 +15,7 @@ mod serve;
 mod settings;
 mod sign_in;
 mod supervise;
+mod tenant_commands;
 mod worker;
 
 use std::process::ExitCode;
@@ -90,6 +91,7 @@ async fn run(command: Command) -> Result<()> {
         Command::Certs(command) => commands::certs(command),
         Command::Workers(command) => commands::workers(command).await,
         Command::Peer(command) => commands::peer(command).await,
+        Command::Tenant(command) => tenant_commands::tenant(command).await,
         Command::User(command) => commands::user(command).await,
         Command::Chat(command) => commands::chat(command).await,
         Command::Agents(remote) => commands::agents(remote).await,

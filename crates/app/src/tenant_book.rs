@@ -1,7 +1,8 @@
 //! What every door asks of a tenant, from memory.
 //!
 //! Each tenant is read once and kept; whoever changes one puts it back here in the same breath, so a change holds for the next request
-//! at every door of this hub. What a tenant has used is not here: that is counted in the database.
+//! at every door of this process. Others that share a Postgres database hear of it within [`FRESH_SECONDS`], because each reads a tenant
+//! in use again after that time. What a tenant has used is not here: that is counted in the database.
 
 use std::{fmt, sync::Arc};
 
@@ -10,14 +11,17 @@ use aiox_core::{
     ports::Clock,
     tenant::{self, Denied, Limits},
 };
-use aiox_model::TenantId;
+use aiox_model::{TenantId, Ts};
 use aiox_store::{
-    Store,
+    Backend, Store,
     tenant_use::{self, Kind},
     tenants::{self, TenantRow},
 };
 use dashmap::DashMap;
 use tokio::sync::Notify;
+
+/// How long a tenant is believed to be as it was read, where other processes may change it.
+const FRESH_SECONDS: i64 = 2;
 
 /// A tenant and what follows from it.
 #[derive(Debug, Clone)]
@@ -26,6 +30,8 @@ pub struct Known {
     pub row: Arc<TenantRow>,
     /// The limits that it sets itself.
     pub limits: Limits,
+    /// When it was read.
+    read_at: Ts,
 }
 
 /// The tenants of a hub. Cheap to clone; a clone is the same book.
@@ -68,24 +74,42 @@ impl TenantBook {
     /// # Errors
     /// Database errors.
     pub async fn get(&self, id: TenantId) -> Result<Option<Known>> {
-        if let Some(known) = self.known.get(&id) {
-            return Ok(Some(known.clone()));
+        if let Some(mut known) = self.known.get_mut(&id) {
+            // SQLite has one process.
+            let now = self.clock.now();
+            if self.store.backend() == Backend::Sqlite || now < known.read_at.plus_seconds(FRESH_SECONDS) {
+                return Ok(Some(known.clone()));
+            }
+            // One reads it again; whoever comes meanwhile still takes what is here.
+            known.read_at = now;
         }
         let row = tenants::by_id(&mut self.store.read().await?, id.uuid()).await?;
-        Ok(row.map(|row| {
-            let known = known(row);
-            // Whoever changed it meanwhile has put the newer one here.
-            self.known.entry(id).or_insert(known).clone()
-        }))
+        Ok(row.map(|row| self.note(row)))
     }
 
     /// Notes a tenant that was made or changed, after its commit.
     pub(crate) fn put(&self, row: TenantRow) {
-        let (id, status) = (row.id, row.status);
-        let before = self.known.insert(id, known(row));
-        if before.is_none_or(|before| before.row.status != status) {
+        self.note(row);
+    }
+
+    fn note(&self, row: TenantRow) -> Known {
+        let new = Known { limits: Limits::of(&row.quotas), row: Arc::new(row), read_at: self.clock.now() };
+        let mut changed = false;
+        let mut entry = self.known.entry(new.row.id).or_insert_with(|| {
+            changed = true;
+            new.clone()
+        });
+        // Of two the newer one stays, whichever comes first.
+        if entry.row.updated_at < new.row.updated_at {
+            changed = entry.row.status != new.row.status;
+            *entry = new;
+        }
+        let known = entry.clone();
+        drop(entry);
+        if changed {
             self.standing.notify_one();
         }
+        known
     }
 
     /// Waits until the status of a tenant has changed since the last call.
@@ -251,8 +275,4 @@ impl TenantBook {
         tx.commit().await?;
         Ok(purged)
     }
-}
-
-fn known(row: TenantRow) -> Known {
-    Known { limits: Limits::of(&row.quotas), row: Arc::new(row) }
 }

@@ -126,7 +126,7 @@ impl Tenants {
             created_at: now,
             updated_at: now,
         };
-        let row = becoming(&blank, new, now);
+        let row = TenantRow { updated_at: now, ..becoming(&blank, new, now) };
         let mut tx = self.store.begin().await?;
         if !rows::insert(&mut tx, &row).await? {
             return Err(Error::conflict("conflict", "this tenant_id is, or once was, the id of another tenant"));
@@ -182,8 +182,10 @@ impl Tenants {
             return Err(Error::invalid("confirm", format!("a delete has to be confirmed: add ?confirm={text}")));
         }
         let now = self.clock.now();
-        let row = TenantRow { status: Status::Deleted, updated_at: now, ..row };
         let mut tx = self.store.begin().await?;
+        // What was found may have been changed since: the transaction decides.
+        let row = rows::by_id(&mut tx, row.id.uuid()).await?.filter(|row| row.status != Status::Deleted).ok_or(Error::NotFound(KIND))?;
+        let row = TenantRow { status: Status::Deleted, updated_at: after(&row, now), ..row };
         rows::update(&mut tx, &row).await?;
         service_tokens::revoke_all(&mut tx, row.id, now).await?;
         self.commit(tx, caller, ACTION, row).await.map(drop)
@@ -317,9 +319,14 @@ fn becoming(row: &TenantRow, wanted: TenantCreate, now: Ts) -> TenantRow {
         quotas: wanted.quotas.unwrap_or_default(),
         policy: wanted.policy.unwrap_or_default(),
         metadata: wanted.metadata.unwrap_or_default(),
-        updated_at: now,
+        updated_at: after(row, now),
         ..row.clone()
     }
+}
+
+/// When a change is said to have happened: later than the one before, whatever the clocks say, so that it is known which is newer.
+fn after(row: &TenantRow, now: Ts) -> Ts {
+    now.max(Ts::from_micros(row.updated_at.micros().saturating_add(1)))
 }
 
 /// What of a row may be changed.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use aiox_model::body::ErrorBody;
+use aiox_model::{body::ErrorBody, v1};
 use reqwest::{Response, header};
 
 /// Result of a call.
@@ -65,6 +65,11 @@ impl Error {
     }
 }
 
+fn plain(body: v1::error::ErrorBody) -> ErrorBody {
+    let v1::error::ErrorDetail { code, message, retryable, .. } = body.error;
+    ErrorBody { error: message, code, correlation_id: body.correlation_id, retryable }
+}
+
 /// The response, if it is a success.
 pub(crate) async fn successful(response: Response) -> Result<Response> {
     if response.status().is_success() {
@@ -74,7 +79,8 @@ pub(crate) async fn successful(response: Response) -> Result<Response> {
     let wait = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
     let retry_after = wait.map(Duration::from_secs);
     let body = crate::bytes(response).await?;
-    let body = serde_json::from_slice(&body).unwrap_or_else(|_| ErrorBody {
+    // `/api/v1` and `/v1` have a form of their own each.
+    let body = serde_json::from_slice(&body).or_else(|_| serde_json::from_slice(&body).map(plain)).unwrap_or_else(|_| ErrorBody {
         error: format!("HTTP {status}"),
         code: "unknown".into(),
         correlation_id: String::new(),

@@ -5,6 +5,7 @@
 mod calls;
 mod error;
 mod stream;
+mod tenants;
 mod view;
 
 use std::time::Duration;

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use aiox_client::{Chat, Client, Error, Frame};
+use aiox_model::v1::tenants::TenantCreate;
 use futures::StreamExt as _;
 use serde_json::json;
 use wiremock::{
@@ -154,4 +155,29 @@ fn bad_addresses_are_refused_and_credentials_are_not_printed() {
     }
     let client = Client::new("https://hub-a.example", None).unwrap().with_credential("hunter2".to_owned().into());
     assert!(!format!("{client:?}").contains("hunter2"));
+}
+
+#[tokio::test]
+async fn tenants_are_administered_and_the_errors_of_v1_are_read() {
+    let server = MockServer::start().await;
+    let refused = json!({ "error": { "code": "conflict", "message": "taken", "retryable": false }, "correlation_id": "corr_1" });
+    Mock::given(method("POST"))
+        .and(path("/v1/admin/tenants"))
+        .respond_with(ResponseTemplate::new(409).set_body_json(refused))
+        .mount(&server)
+        .await;
+    let tenant = json!({
+        "tenant_id": "tnt_a", "name": "A", "status": "disabled", "plan_tier": "standard", "created_at": "2026-03-01T00:00:00Z",
+        "updated_at": "2026-03-01T00:00:00Z", "entitlements": {}, "quotas": {}, "policy": {}, "metadata": {}, "member_of_a_later_version": 1,
+    });
+    let answer = ResponseTemplate::new(200).set_body_json(json!({ "tenant": tenant, "correlation_id": "corr_2" }));
+    Mock::given(method("POST")).and(path("/v1/admin/tenants/tnt_a:disable")).respond_with(answer).mount(&server).await;
+    match client(&server).create_tenant(&TenantCreate::default()).await.unwrap_err() {
+        Error::Hub { status, code, message, correlation_id, retryable, .. } => {
+            assert_eq!((status, code.as_str(), message.as_str(), correlation_id.as_str()), (409, "conflict", "taken", "corr_1"));
+            assert!(!retryable);
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(client(&server).set_tenant_enabled("tnt_a", false).await.unwrap().status, "disabled");
 }

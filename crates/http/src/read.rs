@@ -6,7 +6,7 @@ use aiox_core::Error;
 use aiox_model::body::{Data, List, Message, Page};
 use axum::{
     Json,
-    body::Body as RawBody,
+    body::{Body as RawBody, HttpBody as _},
     extract::{FromRequest, FromRequestParts, Path, Query, Request},
     response::{IntoResponse, Response},
 };
@@ -35,6 +35,19 @@ impl<T: DeserializeOwned> FromRequest<Arc<HttpState>> for Body<T> {
             Err(_) => return Err(Failure::BadRequest),
         };
         parse(&bytes).map(Self)
+    }
+}
+
+/// A JSON body, or none at all.
+pub(crate) struct MaybeBody<T>(pub(crate) Option<T>);
+
+impl<T: DeserializeOwned> FromRequest<Arc<HttpState>> for MaybeBody<T> {
+    type Rejection = Failure;
+    async fn from_request(request: Request<RawBody>, app: &Arc<HttpState>) -> Result<Self> {
+        if request.body().size_hint().exact() == Some(0) {
+            return Ok(Self(None));
+        }
+        Body::from_request(request, app).await.map(|Body(body)| Self(Some(body)))
     }
 }
 

@@ -140,6 +140,9 @@ pub struct AuditLog {
     /// `{"message": …}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub details: Option<serde_json::Value>,
+    /// Network address of the client, where the door knows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ip_address: Option<String>,
     /// When it happened.
     pub created_at: Ts,
 }

@@ -50,6 +50,8 @@ documents! {
     operations::Liveness, operations::Readiness, operations::Worker, operations::Workers,
     run::ChatReply, run::ChatRequest, run::Conversation, run::HistoryMessage, run::Run, run::RunDelta, run::RunEvent,
     v1::error::ErrorBody,
+    v1::tenants::AuditPage, v1::tenants::Deleted, v1::tenants::TenantBody, v1::tenants::TenantCreate, v1::tenants::TenantList,
+    v1::tenants::TokenBody, v1::tenants::TokenCreate, v1::tenants::TokenList,
     body::Data<account::ApiKey>, body::List<account::ApiKey>, body::Page<account::AuditLog>, body::Data<account::Invite>,
     body::Data<account::Quota>, body::Data<account::TokenPair>, body::Data<account::User>, body::Page<account::User>,
     body::Data<agent::Agent>, body::Page<agent::Agent>, body::List<agent::AgentCard>, body::Data<agent::Grant>, body::List<agent::Grant>,

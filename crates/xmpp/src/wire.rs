@@ -7,7 +7,7 @@ use aiox_core::{Caller, Error, Result, ports::Signal, run::Priority};
 use aiox_model::{
     AgentId, BareJid, RunId, TraceId, Ts,
     account::Quota,
-    agent::AgentCard,
+    agent::{AgentCard, Visibility},
     run::{Run, RunStatus},
 };
 use async_trait::async_trait;
@@ -180,24 +180,21 @@ impl Hub for UseCases {
 
     async fn lost(&self, of: Option<AgentId>, pages: mpsc::Sender<Vec<Lost>>) -> Result<()> {
         let mut after = of.map(|agent| (agent, String::new()));
+        // Sorted by agent: one at a time is enough. With it, whether it is public.
+        let mut known: Option<(AgentId, bool)> = None;
         loop {
             let mut page = self.contacts.page(after.take(), PAGE).await?;
             let read = page.last().cloned();
             page.retain(|(agent, _)| of.is_none_or(|of| of == *agent));
             let mut lost = Vec::new();
             for (id, subscriber) in page {
+                if known.is_none_or(|(agent, _)| agent != id) {
+                    known = Some((id, self.agents.card_by_id(id).await.is_ok_and(|card| card.visibility == Visibility::Public)));
+                }
                 let Ok(subscriber) = subscriber.parse::<BareJid>() else { continue };
-                let access = match self.caller(&subscriber).await {
-                    Ok(caller) => self.agents.card(&caller, &AgentRef::Id(id)).await.map(drop),
-                    Err(error) => Err(error),
-                };
-                match access {
-                    Ok(()) => {}
-                    Err(Error::NotFound(_) | Error::Unauthenticated(_) | Error::Forbidden { .. }) => {
-                        lost.push(Lost { id, agent: self.agents.addresses(id).await?, subscriber });
-                    }
-                    // Not known at the moment is not lost.
-                    Err(error) => return Err(error),
+                // Everybody may use a public agent; there is nobody to be asked for.
+                if !known.is_some_and(|(_, public)| public) && !self.may_use(&subscriber, id).await? {
+                    lost.push(Lost { id, agent: self.agents.addresses(id).await?, subscriber });
                 }
             }
             let more = read.as_ref().is_some_and(|(agent, _)| of.is_none_or(|of| of == *agent));
@@ -240,6 +237,21 @@ impl Hub for UseCases {
                 return Ok(());
             }
             after = Some(last);
+        }
+    }
+}
+
+impl UseCases {
+    async fn may_use(&self, subscriber: &BareJid, agent: AgentId) -> Result<bool> {
+        let access = match self.caller(subscriber).await {
+            Ok(caller) => self.agents.card(&caller, &AgentRef::Id(agent)).await.map(drop),
+            Err(error) => Err(error),
+        };
+        match access {
+            Ok(()) => Ok(true),
+            Err(Error::NotFound(_) | Error::Unauthenticated(_) | Error::Forbidden { .. }) => Ok(false),
+            // Not known at the moment is not lost.
+            Err(error) => Err(error),
         }
     }
 }

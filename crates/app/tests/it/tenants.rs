@@ -448,3 +448,18 @@ both_dbs!(calls_of_models_and_tools_pass_the_same_limits, |db| async move {
     world.clock.advance(3 * 86_400);
     assert_eq!(book.purge().await.unwrap(), 1);
 });
+
+both_dbs!(another_process_on_the_same_postgres_hears_of_a_change, |db| async move {
+    let world = World::on(db.clone()).await;
+    let root = root(&world).await;
+    let (_, mine) = made(&world, &root, "tnt_mine").await;
+    let other = World::on(db).await;
+    assert!(other.tenants.book().admit(mine).await.is_ok());
+    world.tenants.set_enabled(&root, "tnt_mine", false).await.unwrap();
+    assert!(world.tenants.book().admit(mine).await.is_err());
+    // SQLite has one process: there nothing is read again.
+    let shared = other.store.backend() == aiox_store::Backend::Postgres;
+    assert!(other.tenants.book().admit(mine).await.is_ok());
+    other.clock.advance(3);
+    assert_eq!(other.tenants.book().admit(mine).await.is_err(), shared);
+});

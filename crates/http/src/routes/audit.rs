@@ -114,6 +114,7 @@ fn view(row: AuditRow) -> AuditLog {
         resource_type: row.resource_type,
         resource_id: row.resource_id,
         details: row.detail.map(|text| json!({ "message": text })),
+        ip_address: row.address,
         created_at: row.at,
     }
 }

@@ -9,3 +9,4 @@ mod hub;
 mod manners;
 mod socket;
 mod streams;
+mod tenants;

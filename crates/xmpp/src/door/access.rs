@@ -21,8 +21,8 @@ use crate::{
 /// Denials that are looked at in the background at once. Beyond it one goes unrecorded; the stranger's next attempt does not.
 pub(super) const MAX_DENYING: usize = 64;
 /// How often all subscriptions are looked through. An agent that is changed is looked at at once; other causes, for instance a peer
-/// that is suspended or another replica, are found then.
-const LOOK_THROUGH: Duration = Duration::from_secs(600);
+/// that is suspended or another replica, are found then. A minute is what the specification allows (XMP-020).
+const LOOK_THROUGH: Duration = Duration::from_secs(45);
 
 /// Whether an error says that the sender may not know of the agent.
 pub(super) const fn is_denial(error: &Error) -> bool {
