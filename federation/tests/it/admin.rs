@@ -55,6 +55,7 @@ async fn an_operator_leads_a_peer_through_its_life() {
     assert_eq!((status, &active["data"]["state"]), (200, &json!("active")));
     assert_eq!(post("/hub-b.example/suspend", json!({})).await.1["data"]["state"], "suspended");
     assert_eq!(post("/hub-b.example/resume", json!({})).await.1["data"]["state"], "active");
+    assert_eq!(get("/hub-b.example").await.1["data"]["state"], "active");
     assert_eq!(get("").await.1["data"][0]["domain"], "hub-b.example");
     assert_eq!(operator.call(Method::DELETE, "/hub-b.example", None).await.0, 200);
     assert_eq!(get("/hub-b.example").await.0, 404);

@@ -44,6 +44,20 @@ fn the_documents_are_whole_and_can_be_read() {
 }
 
 #[test]
+fn no_two_types_share_a_name() {
+    // The generator numbers the second one of a name; an operation that names it means the first one.
+    for (file, document) in [("openapi/node.json", node()), ("openapi/federation.json", federation())] {
+        let names = document["components"]["schemas"].as_object().unwrap();
+        let numbered = |name: &&String| {
+            let stem = name.trim_end_matches(|c: char| c.is_ascii_digit());
+            stem.len() < name.len() && names.contains_key(stem)
+        };
+        let twice: Vec<&String> = names.keys().filter(numbered).collect();
+        assert!(twice.is_empty(), "rule: one name, one type ({file}): {twice:?}. Name one of them with #[schemars(rename = …)].");
+    }
+}
+
+#[test]
 fn the_example_configuration_is_valid_by_the_schema_of_the_configuration() {
     let schema = tree::json("schemas/config.schema.json").unwrap();
     let validator = jsonschema::draft202012::new(&schema).unwrap();
