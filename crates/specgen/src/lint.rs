@@ -157,11 +157,18 @@ pub fn named(text: &str) -> Vec<&str> {
     inside.flat_map(|part| part.split('`').skip(1).step_by(2)).filter(code).collect()
 }
 
-/// The error codes of `spec/errors.md`: the first cell of a row, in backticks.
+/// The error codes of `spec/errors.md`: the first cell of a row, in backticks, and those that stand beside the statuses of `/v1`.
 #[must_use]
 pub fn codes(text: &str) -> BTreeSet<String> {
-    let row = |line: &str| line.strip_prefix("| `")?.split_once("` |").map(|(code, _)| code.to_owned());
-    text.lines().filter_map(row).collect()
+    let first = |line: &str| line.strip_prefix("| `")?.split_once("` |").map(|(code, _)| code.to_owned());
+    let mut found: BTreeSet<String> = text.lines().filter_map(first).collect();
+    for line in text.lines() {
+        let mut cells = line.split('|').map(str::trim).skip(1);
+        let status = cells.next().is_some_and(|cell| cell.len() == 3 && cell.bytes().all(|b| b.is_ascii_digit()));
+        let words = cells.next().filter(|_| status).into_iter().flat_map(|cell| cell.split('`').skip(1).step_by(2));
+        found.extend(words.filter(|word| word.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')).map(str::to_owned));
+    }
+    found
 }
 
 #[cfg(test)]
@@ -226,6 +233,7 @@ mod tests {
     #[test]
     fn codes_are_read_from_rows_and_from_descriptions() {
         assert_eq!(codes("| Code | HTTP |\n| --- | --- |\n| `a_b` | 404 |\ntext `c`\n"), BTreeSet::from(["a_b".to_owned()]));
+        assert_eq!(codes("| 400 | `a`, `b_c`: no `D` |\n| 4 | `d` |\n"), BTreeSet::from(["a", "b_c"].map(str::to_owned)));
         assert_eq!(named("It is wrong (`a_b`, `c`); `d` names it (see `E`)."), ["a_b", "c"]);
     }
 }
