@@ -81,6 +81,7 @@ impl HealthPort for Health {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed unwrap or panic is a failed test")]
 mod tests {
     use super::*;
     use aiox_config::Settings;

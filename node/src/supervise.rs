@@ -102,6 +102,7 @@ impl Supervisor {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, clippy::panic, reason = "a failed unwrap or panic is a failed test")]
 mod tests {
     use super::*;
     use tokio::sync::mpsc;

@@ -362,7 +362,7 @@ impl Accounts {
     /// Database errors.
     pub async fn caller_for_jid(&self, jid: &BareJid, trace: TraceId) -> Result<Option<Caller>> {
         if jid.domain() == self.names.domain() {
-            let user = accounts::user_by_name(&mut self.store.read().await?, jid.local()).await?;
+            let user = self.store.account_by_name(jid.local()).await?;
             let Some(user) = user.filter(|user| user.active) else { return Ok(None) };
             return self.admitted(self.caller(&user, None, trace, Door::Xmpp, None)?).await.map(Some);
         }

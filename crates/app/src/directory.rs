@@ -1,10 +1,15 @@
 //! From any name of an agent to the agent, before anything else is decided.
 
+use std::sync::Arc;
+
 use aiox_core::{
     Caller, Error, Principal, Result,
     access::{self, Access, Subject},
 };
-use aiox_model::{AgentId, BareJid, agent::AgentCard};
+use aiox_model::{
+    AgentId, BareJid,
+    agent::{AgentCard, GranteeKind},
+};
 use aiox_store::{AsDb, Store, agents, agents::AgentRow, peers};
 
 use crate::{HubNames, names::agents_domain};
@@ -43,7 +48,7 @@ impl AgentRef {
 #[derive(Debug, Clone)]
 pub enum Target {
     /// An agent of this hub, and what the caller may do with it.
-    Local(Box<AgentRow>, Access),
+    Local(Arc<AgentRow>, Access),
     /// An agent of a peer hub.
     Remote {
         /// Domain of the peer.
@@ -82,12 +87,14 @@ impl Directory {
     /// # Errors
     /// [`Error::NotFound`] for unknown, deleted and forbidden agents alike; database errors.
     pub async fn resolve(&self, caller: &Caller, agent: &AgentRef) -> Result<Target> {
-        let mut db = self.store.read().await?;
-        match self.find(&mut db, agent).await? {
-            Found::Local(row) => {
-                let access = self.access(&mut db, caller, &row).await?;
-                if access == Access::None { Err(MISSING) } else { Ok(Target::Local(row, access)) }
-            }
+        match self.find(agent).await? {
+            Found::Local(row) => match decide(caller, &row, &[], &[]) {
+                Access::None => {
+                    let access = self.access(&mut self.store.read().await?, caller, &row).await?;
+                    if access == Access::None { Err(MISSING) } else { Ok(Target::Local(row, access)) }
+                }
+                access => Ok(Target::Local(row, access)),
+            },
             Found::Remote { peer, jid, card } => {
                 // Peers' agents are for accounts of this hub: nobody is relayed to a third party.
                 if matches!(caller.principal, Principal::Remote { .. }) { Err(MISSING) } else { Ok(Target::Remote { peer, jid, card }) }
@@ -101,8 +108,8 @@ impl Directory {
     /// # Errors
     /// [`Error::NotFound`], database errors.
     pub async fn local(&self, agent: &AgentRef) -> Result<AgentRow> {
-        match self.find(&mut self.store.read().await?, agent).await? {
-            Found::Local(row) => Ok(*row),
+        match self.find(agent).await? {
+            Found::Local(row) => Ok(Arc::unwrap_or_clone(row)),
             _ => Err(MISSING),
         }
     }
@@ -112,10 +119,7 @@ impl Directory {
     /// # Errors
     /// Database errors.
     pub async fn access(&self, db: &mut impl AsDb, caller: &Caller, row: &AgentRow) -> Result<Access> {
-        let decide = |grants: &[_], peers: &[String]| {
-            access::decide(caller, &Subject { tenant: row.tenant, owner: row.owner, visibility: row.visibility, grants, peers })
-        };
-        let plain = decide(&[], &[]);
+        let plain = decide(caller, row, &[], &[]);
         if plain != Access::None {
             return Ok(plain);
         }
@@ -124,25 +128,25 @@ impl Directory {
             Principal::User { .. } => Vec::new(),
         };
         let grants: Vec<_> = agents::grants(db, row.id).await?.into_iter().map(|grant| (grant.kind, grant.grantee)).collect();
-        Ok(decide(&grants, &peers))
+        Ok(decide(caller, row, &grants, &peers))
     }
 
-    async fn find(&self, db: &mut impl AsDb, agent: &AgentRef) -> Result<Found> {
+    async fn find(&self, agent: &AgentRef) -> Result<Found> {
         let row = match agent {
-            AgentRef::Id(id) => agents::by_id(db, *id).await?,
-            AgentRef::Handle(name) => agents::by_name(db, name).await?,
+            AgentRef::Id(id) => self.store.agent(*id).await?,
+            AgentRef::Handle(name) => self.store.agent_by_name(name).await?,
             AgentRef::Jid(jid) if jid.domain() == self.names.agents_domain() => match id_of(jid.local()) {
-                Some(id) => agents::by_id(db, id).await?,
-                None => agents::by_name(db, jid.local()).await?,
+                Some(id) => self.store.agent(id).await?,
+                None => self.store.agent_by_name(jid.local()).await?,
             },
-            AgentRef::Jid(jid) => return remote(db, jid).await,
+            AgentRef::Jid(jid) => return remote(&mut self.store.read().await?, jid).await,
         };
-        Ok(row.filter(|row| row.deleted_at.is_none()).map_or(Found::Nothing, |row| Found::Local(Box::new(row))))
+        Ok(row.filter(|row| row.deleted_at.is_none()).map_or(Found::Nothing, Found::Local))
     }
 }
 
 enum Found {
-    Local(Box<AgentRow>),
+    Local(Arc<AgentRow>),
     Remote { peer: String, jid: String, card: Option<Box<AgentCard>> },
     Nothing,
 }
@@ -158,6 +162,10 @@ async fn remote(db: &mut impl AsDb, jid: &BareJid) -> Result<Found> {
         None => (jid.to_string(), None),
     };
     Ok(Found::Remote { peer, jid, card })
+}
+
+fn decide(caller: &Caller, row: &AgentRow, grants: &[(GranteeKind, String)], peers: &[String]) -> Access {
+    access::decide(caller, &Subject { tenant: row.tenant, owner: row.owner, visibility: row.visibility, grants, peers })
 }
 
 /// The agent id in the local part of an address: `agent-<uuid>` or the `agt_…` form in either case.

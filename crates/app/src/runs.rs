@@ -127,7 +127,7 @@ impl Runs {
         caller.require(Scope::RunsCreate)?;
         check_input(&new)?;
         match self.directory.resolve(caller, &new.agent).await? {
-            Target::Local(agent, _) => self.submit_local(caller, new, *agent, None).await?.run(),
+            Target::Local(agent, _) => self.submit_local(caller, new, &agent, None).await?.run(),
             Target::Remote { peer, jid, .. } => {
                 let principal = caller.principal.key();
                 let conversation = self.conversation(&principal, &jid, new.conversation).await?;
@@ -150,7 +150,7 @@ impl Runs {
     pub(crate) async fn submit_from_peer(&self, caller: &Caller, new: NewRun, identity: FromPeer) -> Result<FromPeerResult> {
         check_input(&new)?;
         match self.directory.resolve(caller, &new.agent).await? {
-            Target::Local(agent, _) => Ok(match self.submit_local(caller, new, *agent, Some(identity)).await? {
+            Target::Local(agent, _) => Ok(match self.submit_local(caller, new, &agent, Some(identity)).await? {
                 Written::Run(_) => FromPeerResult::New,
                 Written::Seen { digest, verdict } => FromPeerResult::Seen { digest, verdict },
             }),
@@ -159,15 +159,15 @@ impl Runs {
         }
     }
 
-    async fn submit_local(&self, caller: &Caller, new: NewRun, agent: AgentRow, from_peer: Option<FromPeer>) -> Result<Written> {
+    async fn submit_local(&self, caller: &Caller, new: NewRun, agent: &AgentRow, from_peer: Option<FromPeer>) -> Result<Written> {
         let mut caller = caller.clone();
         // A remote principal runs in the tenant of the agent that it addresses.
         if matches!(caller.principal, Principal::Remote { .. }) {
             caller.tenant = agent.tenant;
         }
         let limits = self.options.tenants.enter(&caller, agent.tenant).await?;
-        let config = parse_config(&agent)?;
-        let provider = self.governed(&caller, &agent, &config)?;
+        let config = parse_config(agent)?;
+        let provider = self.governed(&caller, agent, &config)?;
         let jid = self.directory.names().agent_jid(agent.id);
         let conversation = self.conversation(&caller.principal.key(), &jid, new.conversation).await?;
         let max_tokens = match config.governance.max_tokens_per_request {
@@ -255,7 +255,7 @@ impl Runs {
 
     async fn write(&self, accept: Accept) -> Result<Written> {
         let at = accept.at;
-        let mut row = row_of(&accept);
+        let mut row = accept.row();
         let (limits, tenant) = (accept.limits, accept.tenant.into());
         match self.journal.accept(accept).await? {
             Accepted::New => {
@@ -568,37 +568,4 @@ pub(crate) fn over_quota(which: Exhausted, at: Ts, limits: quota::Limits) -> Err
         Exhausted::RequestsDay => (format!("Quota exceeded: {} requests per day", limits.requests_day), day),
     };
     Error::Limited { code: "quota_exceeded", message, retry_after: std::time::Duration::from_secs(wait) }
-}
-
-fn row_of(accept: &Accept) -> RunRow {
-    RunRow {
-        id: accept.run,
-        tenant: accept.tenant,
-        agent: accept.agent,
-        agent_jid: accept.agent_jid.clone(),
-        peer: accept.peer.clone(),
-        delivery: accept.peer.as_ref().map(|_| "queued".to_owned()),
-        origin: accept.origin.clone(),
-        conversation: accept.conversation,
-        principal: accept.principal.clone(),
-        door: accept.door.to_owned(),
-        status: RunStatus::Queued,
-        priority: accept.priority,
-        input: accept.input.clone(),
-        reserved: accept.reserved,
-        output: None,
-        error: None,
-        model_used: None,
-        input_tokens: 0,
-        output_tokens: 0,
-        attempt: 0,
-        worker: None,
-        reply: accept.reply.clone(),
-        timeout_ms: accept.timeout_ms,
-        last_seq: 1,
-        trace: accept.trace.clone(),
-        created_at: accept.at,
-        started_at: None,
-        completed_at: None,
-    }
 }

@@ -52,17 +52,24 @@ impl Vault {
     /// # Errors
     /// [`Error::Corrupt`] when it was sealed for another place, with an unknown key, or is damaged.
     pub async fn open(&self, db: &mut impl AsDb, tenant: TenantId, place: &str, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
+        if let Some(clear) = self.open_known(tenant, place, sealed)? {
+            return Ok(clear);
+        }
+        let corrupt = || Error::Corrupt { table: "sealed", column: "value", id: place.to_owned() };
+        let id = seal::key_id(sealed).ok_or_else(corrupt)?;
+        let row = keys::by_id(db, id).await?.filter(|row| row.tenant_id == tenant.uuid()).ok_or_else(corrupt)?;
+        self.unwrap(&row)?.open(&context(tenant, place), sealed).ok_or_else(corrupt)
+    }
+
+    /// As [`open`](Self::open), if the key is in memory.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub(crate) fn open_known(&self, tenant: TenantId, place: &str, sealed: &[u8]) -> Result<Option<Zeroizing<Vec<u8>>>> {
         let corrupt = || Error::Corrupt { table: "sealed", column: "value", id: place.to_owned() };
         let id = seal::key_id(sealed).ok_or_else(corrupt)?;
         let known = self.known.get(&id).map(|key| key.clone());
-        let key = match known {
-            Some(key) => key,
-            None => {
-                let row = keys::by_id(db, id).await?.filter(|row| row.tenant_id == tenant.uuid()).ok_or_else(corrupt)?;
-                self.unwrap(&row)?
-            }
-        };
-        key.open(&context(tenant, place), sealed).ok_or_else(corrupt)
+        known.map(|key| key.open(&context(tenant, place), sealed).ok_or_else(corrupt)).transpose()
     }
 
     /// Tenants that have a data key.

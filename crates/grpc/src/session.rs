@@ -394,7 +394,10 @@ impl Pump {
 fn next_task(session: &Arc<WorkerSession>, pause: Duration) -> BoxFuture<'static, AppResult<Task>> {
     let session = Arc::clone(session);
     async move {
-        sleep(pause).await;
+        // Even a sleep of no length waits for the timer's next tick.
+        if !pause.is_zero() {
+            sleep(pause).await;
+        }
         session.next().await
     }
     .boxed()

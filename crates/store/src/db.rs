@@ -1,6 +1,6 @@
 //! Connections, transactions, and the macro that runs one text on either database.
 
-use std::{path::PathBuf, str::FromStr, time::Duration};
+use std::{path::PathBuf, str::FromStr, sync::Arc, time::Duration};
 
 use aiox_core::{Error, Result};
 use sqlx::{
@@ -10,7 +10,10 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqliteSynchronous},
 };
 
-use crate::error::map;
+use crate::{
+    error::map,
+    remembered::{Change, Remembered},
+};
 
 /// Counts a statement, for `aiox_sql_statements_total`.
 pub(crate) fn counted() {
@@ -84,17 +87,21 @@ impl AsDb for Reader {
 }
 
 /// A transaction. Dropped without [`commit`](Tx::commit), it is rolled back.
-pub enum Tx {
-    /// Postgres.
+pub struct Tx {
+    on: On,
+    /// Dropped last, so that what is remembered is void once the change is there.
+    change: Option<Change>,
+}
+enum On {
     Pg(Transaction<'static, Postgres>),
-    /// SQLite, begun with `BEGIN IMMEDIATE`.
+    /// Begun with `BEGIN IMMEDIATE`.
     Lite(Transaction<'static, Sqlite>),
 }
 impl AsDb for Tx {
     fn as_db(&mut self) -> Db<'_> {
-        match self {
-            Self::Pg(c) => Db::Pg(&mut *c),
-            Self::Lite(c) => Db::Lite(&mut *c),
+        match &mut self.on {
+            On::Pg(c) => Db::Pg(&mut *c),
+            On::Lite(c) => Db::Lite(&mut *c),
         }
     }
 }
@@ -104,11 +111,13 @@ impl Tx {
     /// # Errors
     /// As every database error; nothing of the transaction is then kept.
     pub async fn commit(self) -> Result<()> {
-        match self {
-            Self::Pg(tx) => tx.commit().await,
-            Self::Lite(tx) => tx.commit().await,
-        }
-        .map_err(map)
+        let Self { on, change } = self;
+        let done = match on {
+            On::Pg(tx) => tx.commit().await,
+            On::Lite(tx) => tx.commit().await,
+        };
+        drop(change);
+        done.map_err(map)
     }
 }
 
@@ -135,19 +144,21 @@ pub enum StoreOptions {
     },
 }
 
-/// Two pools of one database.
+/// Two pools of one database, and what was read of it lately. Cheap to clone.
 #[derive(Clone)]
-pub enum Store {
-    /// Postgres.
+pub struct Store {
+    pools: Pools,
+    remembered: Arc<Remembered>,
+}
+
+#[derive(Clone)]
+enum Pools {
     Pg {
-        /// Pool for reading.
         read: PgPool,
-        /// Pool for writing.
         write: PgPool,
     },
-    /// SQLite.
     Lite {
-        /// Pool for reading, opened read-only.
+        /// Opened read-only.
         read: SqlitePool,
         /// The one writer.
         write: SqlitePool,
@@ -172,8 +183,11 @@ impl Store {
                     .foreign_keys(true)
                     .pragma("wal_autocheckpoint", "4000")
                     .pragma("cache_size", "-8000")
+                    .pragma("temp_store", "memory")
                     .statement_cache_capacity(256);
+                // No pool asks a connection first whether it lives: it is a file.
                 let write = PoolOptions::new()
+                    .test_before_acquire(false)
                     .min_connections(1)
                     .max_connections(1)
                     .idle_timeout(None)
@@ -184,6 +198,7 @@ impl Store {
                     .map_err(map)?;
                 sqlx::migrate!("../../migrations/sqlite").run(&write).await.map_err(Error::internal)?;
                 let read = PoolOptions::new()
+                    .test_before_acquire(false)
                     .max_connections(4)
                     .idle_timeout(None)
                     .max_lifetime(None)
@@ -191,7 +206,7 @@ impl Store {
                     .connect_with(base.read_only(true))
                     .await
                     .map_err(map)?;
-                Ok(Self::Lite { read, write })
+                Ok(Self { pools: Pools::Lite { read, write }, remembered: Arc::default() })
             }
             StoreOptions::Postgres { url, connections } => {
                 let base = PgConnectOptions::from_str(&url)
@@ -201,7 +216,7 @@ impl Store {
                 let write = pool().connect_with(base.clone()).await.map_err(map)?;
                 sqlx::migrate!("../../migrations/postgres").run(&write).await.map_err(Error::internal)?;
                 let read = pool().connect_with(base).await.map_err(map)?;
-                Ok(Self::Pg { read, write })
+                Ok(Self { pools: Pools::Pg { read, write }, remembered: Arc::default() })
             }
         }
     }
@@ -209,9 +224,9 @@ impl Store {
     /// Which database this is.
     #[must_use]
     pub const fn backend(&self) -> Backend {
-        match self {
-            Self::Pg { .. } => Backend::Postgres,
-            Self::Lite { .. } => Backend::Sqlite,
+        match self.pools {
+            Pools::Pg { .. } => Backend::Postgres,
+            Pools::Lite { .. } => Backend::Sqlite,
         }
     }
 
@@ -220,9 +235,9 @@ impl Store {
     /// # Errors
     /// [`Error::Unavailable`] when none is free within ten seconds.
     pub async fn read(&self) -> Result<Reader> {
-        match self {
-            Self::Pg { read, .. } => read.acquire().await.map(Reader::Pg),
-            Self::Lite { read, .. } => read.acquire().await.map(Reader::Lite),
+        match &self.pools {
+            Pools::Pg { read, .. } => read.acquire().await.map(Reader::Pg),
+            Pools::Lite { read, .. } => read.acquire().await.map(Reader::Lite),
         }
         .map_err(map)
     }
@@ -232,11 +247,22 @@ impl Store {
     /// # Errors
     /// [`Error::Unavailable`] when none can begin within ten seconds.
     pub async fn begin(&self) -> Result<Tx> {
-        match self {
-            Self::Pg { write, .. } => write.begin().await.map(Tx::Pg),
-            Self::Lite { write, .. } => write.begin_with("BEGIN IMMEDIATE").await.map(Tx::Lite),
-        }
-        .map_err(map)
+        let mut tx = self.begin_unnoticed().await?;
+        tx.change = Some(Change::of(Arc::clone(&self.remembered)));
+        Ok(tx)
+    }
+
+    /// As [`begin`](Self::begin), for changes of nothing that is remembered.
+    pub(crate) async fn begin_unnoticed(&self) -> Result<Tx> {
+        let on = match &self.pools {
+            Pools::Pg { write, .. } => write.begin().await.map(On::Pg),
+            Pools::Lite { write, .. } => write.begin_with("BEGIN IMMEDIATE").await.map(On::Lite),
+        };
+        Ok(Tx { on: on.map_err(map)?, change: None })
+    }
+
+    pub(crate) fn remembered(&self) -> &Remembered {
+        &self.remembered
     }
 
     /// Asks the database whether it lives.
@@ -250,12 +276,12 @@ impl Store {
 
     /// Closes both pools, waiting for what is under way.
     pub async fn close(&self) {
-        match self {
-            Self::Pg { read, write } => {
+        match &self.pools {
+            Pools::Pg { read, write } => {
                 read.close().await;
                 write.close().await;
             }
-            Self::Lite { read, write } => {
+            Pools::Lite { read, write } => {
                 read.close().await;
                 // The last connection to close folds the write-ahead log back into the file.
                 write.close().await;

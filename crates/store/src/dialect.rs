@@ -14,3 +14,14 @@ pub(crate) async fn serialize_on(tx: &mut crate::Tx, key: i64) -> Result<()> {
         Db::Lite(_) => Ok(()),
     }
 }
+
+/// A statement of SQLite's over many rows for a transaction that is given up as a whole if it fails. By default SQLite copies each
+/// page before it changes it, so that it could undo the one statement.
+pub(crate) fn keeping_no_way_back(sql: String) -> String {
+    for (plain, failing) in [("INSERT INTO ", "INSERT OR FAIL INTO "), ("UPDATE ", "UPDATE OR FAIL ")] {
+        if let Some(rest) = sql.strip_prefix(plain) {
+            return format!("{failing}{rest}");
+        }
+    }
+    sql
+}

@@ -8,6 +8,7 @@
 
 mod accept;
 mod advance;
+mod fresh;
 mod insert;
 
 use std::{
@@ -15,7 +16,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use aiox_core::{Error, Result};
@@ -25,12 +26,19 @@ use uuid::Uuid;
 pub use accept::{Accept, Accepted, Inbound, Outbound, Seal, Sealed};
 pub use advance::{Advance, Ending, NewEvent};
 
-use crate::{Store, Tx, db::exec};
+use self::fresh::Fresh;
+use crate::{
+    Store,
+    many::{Many, exec_many},
+    runs::RunRow,
+};
 
 /// Operations that may wait.
 const QUEUE: usize = 4096;
 /// Operations that share a commit at most.
 const BATCH: usize = 256;
+/// How long a confirmation waits for another operation to share its commit. Lost with the process, it comes again.
+const LINGER: Duration = Duration::from_millis(10);
 
 enum Op {
     Accept(Box<Accept>, oneshot::Sender<Result<Accepted>>),
@@ -73,6 +81,7 @@ pub struct JournalStats {
 pub struct Journal {
     queue: mpsc::Sender<Op>,
     stats: Arc<JournalStats>,
+    fresh: Arc<Fresh>,
 }
 
 impl Journal {
@@ -80,7 +89,7 @@ impl Journal {
     pub fn new(store: Store) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (queue, work) = mpsc::channel(QUEUE);
         let stats = Arc::new(JournalStats::default());
-        (Self { queue, stats: stats.clone() }, run(store, work, stats))
+        (Self { queue, stats: stats.clone(), fresh: Arc::default() }, run(store, work, stats))
     }
 
     /// Makes a run durable, with its first event, message, quota reservation and audit record.
@@ -88,7 +97,19 @@ impl Journal {
     /// # Errors
     /// Database errors; nothing is kept then.
     pub async fn accept(&self, accept: Accept) -> Result<Accepted> {
-        self.ask(|to| Op::Accept(Box::new(accept), to)).await
+        let row = accept.peer.is_none().then(|| accept.row());
+        let accepted = self.ask(|to| Op::Accept(Box::new(accept), to)).await?;
+        if let (Accepted::New, Some(row)) = (&accepted, row) {
+            self.fresh.keep(row);
+        }
+        Ok(accepted)
+    }
+
+    /// A run of this hub's agents as it was accepted, once, if that was lately. It may have ended since: [`advance`](Self::advance)
+    /// tells.
+    #[must_use]
+    pub fn fresh(&self, run: Uuid) -> Option<RunRow> {
+        self.fresh.take(run)
     }
 
     /// Moves a run on. `None`: it has ended already (or is not known), and nothing was changed. Otherwise the sequence of the last
@@ -125,21 +146,25 @@ impl Journal {
 async fn run(store: Store, mut work: mpsc::Receiver<Op>, stats: Arc<JournalStats>) {
     let mut batch = Vec::with_capacity(BATCH);
     while work.recv_many(&mut batch, BATCH).await > 0 {
+        gather(&mut work, &mut batch).await;
         let began = Instant::now();
-        let count = batch.len();
-        match commit(&store, &batch).await {
+        let outcomes = commit(&store, &batch).await;
+        metrics::histogram!("aiox_journal_commit_seconds").record(began.elapsed().as_secs_f64());
+        stats.commits.fetch_add(1, Ordering::Relaxed);
+        stats.operations.fetch_add(batch.len() as u64, Ordering::Relaxed);
+        match outcomes {
             Ok(outcomes) => {
                 for (op, outcome) in batch.drain(..).zip(outcomes) {
                     op.answer(Ok(outcome));
                 }
             }
-            Err(error) if count == 1 => {
+            Err(error) if batch.len() == 1 => {
                 if let Some(op) = batch.pop() {
                     op.answer(Err(error));
                 }
             }
             Err(error) => {
-                tracing::warn!(error = %error.chain(), operations = count, "a batch failed; its operations are applied one by one");
+                tracing::warn!(error = %error.chain(), operations = batch.len(), "a batch failed; its operations are applied one by one");
                 for op in batch.drain(..) {
                     let outcome = commit(&store, std::slice::from_ref(&op))
                         .await
@@ -148,34 +173,55 @@ async fn run(store: Store, mut work: mpsc::Receiver<Op>, stats: Arc<JournalStats
                 }
             }
         }
-        stats.commits.fetch_add(1, Ordering::Relaxed);
-        stats.operations.fetch_add(count as u64, Ordering::Relaxed);
-        metrics::histogram!("aiox_journal_commit_seconds").record(began.elapsed().as_secs_f64());
+    }
+}
+
+/// Lets others join a batch: whoever can run now, and for confirmations, which make nobody wait, whoever comes soon.
+async fn gather(work: &mut mpsc::Receiver<Op>, batch: &mut Vec<Op>) {
+    tokio::task::yield_now().await;
+    let until = tokio::time::Instant::now() + LINGER;
+    loop {
+        while batch.len() < BATCH
+            && let Ok(op) = work.try_recv()
+        {
+            batch.push(op);
+        }
+        if batch.len() >= BATCH || !batch.iter().all(|op| matches!(op, Op::Confirm(..))) {
+            return;
+        }
+        match tokio::time::timeout_at(until, work.recv()).await {
+            Ok(Some(op)) => batch.push(op),
+            Ok(None) | Err(_) => return,
+        }
     }
 }
 
 async fn commit(store: &Store, ops: &[Op]) -> Result<Vec<Outcome>> {
-    let mut tx = store.begin().await?;
-    let mut outcomes = Vec::with_capacity(ops.len());
-    let mut rows = insert::Rows::default();
+    let (mut accepts, mut advances, mut confirms) = (Vec::new(), Vec::new(), Vec::new());
     for op in ops {
-        outcomes.push(match op {
-            Op::Accept(accept, _) => Outcome::Accepted(accept::apply(&mut tx, accept, &mut rows).await?),
-            Op::Advance(advance, _) => Outcome::Advanced(advance::apply(&mut tx, advance, &mut rows).await?),
-            Op::Confirm(replies, _) => {
-                confirm(&mut tx, replies).await?;
-                Outcome::Confirmed
-            }
-        });
+        match op {
+            Op::Accept(accept, _) => accepts.push(&**accept),
+            Op::Advance(advance, _) => advances.push(&**advance),
+            Op::Confirm(replies, _) => confirms.extend_from_slice(replies),
+        }
     }
+    let mut tx = store.begin_unnoticed().await?;
+    let mut rows = insert::Rows::default();
+    // A run moves on only after its acceptance was answered, so whatever is accepted here is not moved here.
+    let accepted = accept::apply(&mut tx, &accepts, &mut rows).await?;
+    let advanced = advance::apply(&mut tx, &advances, &mut rows).await?;
+    exec_many!(&mut tx, CONFIRMED, confirms, |reply| [*reply]);
     rows.write(&mut tx).await?;
     tx.commit().await?;
-    Ok(outcomes)
+    let (mut accepted, mut advanced) = (accepted.into_iter(), advanced.into_iter());
+    ops.iter()
+        .map(|op| match op {
+            Op::Accept(..) => accepted.next().map(Outcome::Accepted),
+            Op::Advance(..) => advanced.next().map(Outcome::Advanced),
+            Op::Confirm(..) => Some(Outcome::Confirmed),
+        })
+        .map(|outcome| outcome.ok_or_else(|| Error::internal("an operation had no outcome")))
+        .collect()
 }
 
-async fn confirm(tx: &mut Tx, replies: &[Uuid]) -> Result<()> {
-    for reply in replies {
-        exec!(tx, "DELETE FROM xmpp_outbox WHERE id = $1", reply)?;
-    }
-    Ok(())
-}
+static CONFIRMED: Many = Many::new("DELETE FROM xmpp_outbox WHERE id IN (SELECT column1 FROM {rows} WHERE column1 IS NOT NULL)", 1);

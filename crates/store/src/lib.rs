@@ -12,6 +12,8 @@ mod db;
 mod dialect;
 mod error;
 mod journal;
+mod many;
+mod remembered;
 mod rows;
 
 pub mod accounts;

@@ -10,5 +10,6 @@ use crate::{AsDb, db::rows};
 /// # Errors
 /// Database errors.
 pub async fn due(db: &mut impl AsDb, after: Uuid, limit: u32) -> Result<Vec<(Uuid, String)>> {
-    rows!(db, (Uuid, String), "SELECT id, payload FROM xmpp_outbox WHERE id > $1 ORDER BY id LIMIT $2", after, i64::from(limit))
+    // `+ 0`: SQLite prepares a statement again, each time, whose bare LIMIT is a parameter.
+    rows!(db, (Uuid, String), "SELECT id, payload FROM xmpp_outbox WHERE id > $1 ORDER BY id LIMIT $2 + 0", after, i64::from(limit))
 }

@@ -1,5 +1,5 @@
 //! Whole processes, seen from outside: `aiox serve` and what stands around it.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a failed unwrap or panic is a failed test")]
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod process;
 mod provider;

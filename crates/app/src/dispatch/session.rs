@@ -15,7 +15,7 @@ use aiox_model::{
     BareJid, RunId,
     run::{RunDelta, RunError, RunStatus},
 };
-use aiox_store::{AsDb, accounts, agents, conversations, runs, runs::RunRow};
+use aiox_store::{Store, conversations, runs, runs::RunRow};
 use serde_json::{Value, json};
 use tokio::sync::{Mutex as AsyncMutex, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -136,25 +136,30 @@ impl WorkerSession {
     /// Loads what the worker needs and leases the run to it. `None`: the run has ended meanwhile.
     async fn prepare(&self, run: RunId, slot: OwnedSemaphorePermit, taken: &mut Taken<'_>) -> Result<Option<Task>> {
         let inner = &self.inner;
-        let mut db = inner.store.read().await?;
-        let Some(row) = runs::by_id(&mut db, run.uuid()).await? else { return Ok(None) };
+        let row = match inner.journal.fresh(run.uuid()) {
+            Some(row) => Some(row),
+            None => runs::by_id(&mut inner.store.read().await?, run.uuid()).await?,
+        };
+        let Some(row) = row else { return Ok(None) };
         if row.status.is_final() {
             return Ok(None);
         }
         let agent = row.agent.ok_or_else(|| Error::internal("a run of a peer's agent was dispatched here"))?;
-        let agent = agents::by_id(&mut db, agent.into()).await?.filter(|agent| agent.deleted_at.is_none());
+        let agent = inner.store.agent(agent.into()).await?.filter(|agent| agent.deleted_at.is_none());
         let Some(agent) = agent else {
-            drop(db);
             let error = RunError { code: "agent_deleted".into(), message: "the agent was deleted".into(), retryable: false };
             inner.end(&row, TaskOutcome::failed(error)).await?;
             return Ok(None);
         };
         let config = parse_config(&agent)?;
-        let prompt = inner.vault.open(&mut db, agent.tenant, &prompt_place(agent.id.uuid()), &agent.prompt_sealed).await?;
+        let place = prompt_place(agent.id.uuid());
+        let prompt = match inner.vault.open_known(agent.tenant, &place, &agent.prompt_sealed)? {
+            Some(prompt) => prompt,
+            None => inner.vault.open(&mut inner.store.read().await?, agent.tenant, &place, &agent.prompt_sealed).await?,
+        };
         let prompt = String::from_utf8(prompt.to_vec()).map_err(Error::internal)?;
-        let memory_context_json = memory_context(&mut db, &row, &config.memory, inner.clock.now()).await?;
-        let from_jid = sender(&mut db, &row, &inner.names).await?;
-        drop(db);
+        let memory_context_json = memory_context(&inner.store, &row, &config.memory, inner.clock.now()).await?;
+        let from_jid = sender(&inner.store, &row, &inner.names).await?;
 
         let mut llm = config.llm.clone();
         if config.governance.max_tokens_per_request > 0 {
@@ -335,10 +340,10 @@ fn with_traits(prompt: String, traits: &[String]) -> String {
     if traits.is_empty() { prompt } else { format!("{prompt}\n\nPersonality: {}.", traits.join(", ")) }
 }
 
-async fn memory_context(db: &mut impl AsDb, row: &RunRow, memory: &aiox_model::agent::MemoryConfig, now: aiox_model::Ts) -> Result<String> {
+async fn memory_context(store: &Store, row: &RunRow, memory: &aiox_model::agent::MemoryConfig, now: aiox_model::Ts) -> Result<String> {
     let recent = if memory.enabled && memory.short_term_enabled {
         let since = now.plus_seconds(-i64::from(memory.short_term_ttl_sec));
-        conversations::latest(db, row.conversation, row.id, since, memory.max_short_term_msgs).await?
+        conversations::latest(&mut store.read().await?, row.conversation, row.id, since, memory.max_short_term_msgs).await?
     } else {
         Vec::new()
     };
@@ -350,13 +355,13 @@ async fn memory_context(db: &mut impl AsDb, row: &RunRow, memory: &aiox_model::a
 }
 
 /// The bare address of whoever asked.
-async fn sender(db: &mut impl AsDb, row: &RunRow, names: &crate::HubNames) -> Result<String> {
+async fn sender(store: &Store, row: &RunRow, names: &crate::HubNames) -> Result<String> {
     if let Some(jid) = row.principal.strip_prefix("jid:") {
         return Ok(jid.to_owned());
     }
     let id: Option<Uuid> = row.principal.strip_prefix("user:").and_then(|id| id.parse().ok());
     let Some(id) = id else { return Ok(row.principal.clone()) };
-    let user = accounts::user(db, id.into()).await?;
+    let user = store.account(id.into()).await?;
     let jid: Option<BareJid> = user.and_then(|user| names.user_jid(&user.username));
     Ok(jid.map_or_else(|| row.principal.clone(), |jid| jid.to_string()))
 }

@@ -1,5 +1,7 @@
 //! Moving a run on: to a worker, back to the queue, through its events, to its end.
 
+use std::collections::{BTreeMap, HashMap, HashSet};
+
 use aiox_core::Result;
 use aiox_model::{Ts, run::RunStatus};
 use uuid::Uuid;
@@ -8,7 +10,7 @@ use super::insert::{EventRow, MessageRow, ReplyRow, Rows};
 use crate::{
     Tx,
     audit::AuditRow,
-    db::row,
+    many::{Many, rows_many},
     quotas::{self, Settle},
     rows::{signed, unsigned},
     tenant_use,
@@ -70,9 +72,15 @@ pub struct Advance {
     /// The audit record.
     pub audit: Option<AuditRow>,
 }
+impl Advance {
+    fn status(&self) -> Option<RunStatus> {
+        self.ending.as_ref().map(|end| end.status).or(self.status)
+    }
+}
 
 #[derive(sqlx::FromRow)]
 struct Moved {
+    id: Uuid,
     last_seq: i64,
     conversation_id: Uuid,
     principal: String,
@@ -82,64 +90,105 @@ struct Moved {
     budget_window: Option<String>,
 }
 
-pub(super) async fn apply(tx: &mut Tx, advance: &Advance, rows: &mut Rows) -> Result<Option<u64>> {
-    let ending = advance.ending.as_ref();
-    let status = ending.map(|end| end.status).or(advance.status);
-    let started = status == Some(RunStatus::Running);
-    let moved = row!(
-        tx,
-        Moved,
-        "UPDATE runs SET last_seq = last_seq + 1, status = COALESCE($2, status), worker_id = COALESCE($3, worker_id), \
-         attempt = attempt + $4, started_at = COALESCE(started_at, $5), completed_at = $6, output = $7, error = $8, \
-         model_used = COALESCE($9, model_used), input_tokens = $10, output_tokens = $11 \
-         WHERE id = $1 AND status IN ('queued', 'running') AND last_seq + 1 = COALESCE($12, last_seq + 1) \
-         RETURNING last_seq, conversation_id, principal, reserved_tokens, created_at, tenant_id, budget_window",
+static RUNS: Many = Many::new(
+    "UPDATE runs SET last_seq = last_seq + 1, status = COALESCE(v.column2, status), worker_id = COALESCE(v.column3, worker_id), \
+     attempt = attempt + v.column4, started_at = COALESCE(started_at, v.column5), completed_at = v.column6, output = v.column7, \
+     error = v.column8, model_used = COALESCE(v.column9, model_used), input_tokens = v.column10, output_tokens = v.column11 \
+     FROM {rows} WHERE runs.id = v.column1 AND status IN ('queued', 'running') AND last_seq + 1 = COALESCE(v.column12, last_seq + 1) \
+     RETURNING runs.id, last_seq, conversation_id, principal, reserved_tokens, created_at, tenant_id, budget_window",
+    12,
+);
+
+/// Applies all of a batch; the sequence that each got, in order. Changes of one run follow one another, those of different runs go
+/// together.
+pub(super) async fn apply(tx: &mut Tx, advances: &[&Advance], rows: &mut Rows) -> Result<Vec<Option<u64>>> {
+    let mut outcomes = vec![None; advances.len()];
+    let mut spent = Spent::default();
+    let mut left: Vec<usize> = (0..advances.len()).collect();
+    while !left.is_empty() {
+        let mut runs = HashSet::with_capacity(left.len());
+        let (round, later): (Vec<usize>, Vec<usize>) = left.into_iter().partition(|&index| runs.insert(advances[index].run));
+        left = later;
+        let changes: Vec<&Advance> = round.iter().map(|&index| advances[index]).collect();
+        let mut moved: HashMap<Uuid, Moved> = change(tx, &changes).await?.into_iter().map(|moved| (moved.id, moved)).collect();
+        for index in round {
+            if let Some(moved) = moved.remove(&advances[index].run) {
+                outcomes[index] = Some(unsigned(moved.last_seq));
+                keep(advances[index], moved, rows, &mut spent);
+            }
+        }
+    }
+    let settles: Vec<Settle<'_>> = spent
+        .runs
+        .iter()
+        .map(|(moved, used)| Settle {
+            principal: &moved.principal,
+            accepted_at: Ts::from_micros(moved.created_at),
+            reserved: unsigned(moved.reserved_tokens),
+            used: *used,
+        })
+        .collect();
+    quotas::settle_all(tx, &settles).await?;
+    for ((tenant, window), tokens) in spent.budgets {
+        tenant_use::settle(tx, tenant, &window, tokens, 0).await?;
+    }
+    Ok(outcomes)
+}
+
+async fn change(tx: &mut Tx, advances: &[&Advance]) -> Result<Vec<Moved>> {
+    Ok(rows_many!(tx, Moved, RUNS, advances, |advance| [
         advance.run,
-        status.map(RunStatus::as_str),
+        advance.status().map(RunStatus::as_str),
         advance.worker.as_deref(),
         advance.attempts,
-        started.then_some(advance.at.micros()),
-        ending.map(|_| advance.at.micros()),
-        ending.and_then(|end| end.output.as_deref()),
-        ending.and_then(|end| end.error.as_deref()),
-        ending.and_then(|end| end.model_used.as_deref()),
-        signed(ending.map_or(0, |end| end.input_tokens)),
-        signed(ending.map_or(0, |end| end.output_tokens)),
+        (advance.status() == Some(RunStatus::Running)).then_some(advance.at.micros()),
+        advance.ending.as_ref().map(|_| advance.at.micros()),
+        advance.ending.as_ref().and_then(|end| end.output.as_deref()),
+        advance.ending.as_ref().and_then(|end| end.error.as_deref()),
+        advance.ending.as_ref().and_then(|end| end.model_used.as_deref()),
+        signed(advance.ending.as_ref().map_or(0, |end| end.input_tokens)),
+        signed(advance.ending.as_ref().map_or(0, |end| end.output_tokens)),
         advance.event.sequence.map(signed),
-    )?;
-    let Some(moved) = moved else { return Ok(None) };
-    let sequence = unsigned(moved.last_seq);
+    ]))
+}
+
+/// What runs that ended have really used.
+#[derive(Default)]
+struct Spent {
+    runs: Vec<(Moved, u64)>,
+    /// By tenant and window: tokens more than were reserved.
+    budgets: BTreeMap<(Uuid, String), i64>,
+}
+
+/// Notes what else a change adds.
+fn keep(advance: &Advance, moved: Moved, rows: &mut Rows, spent: &mut Spent) {
     let event = &advance.event;
     rows.events.push(EventRow {
         run: advance.run,
-        seq: sequence,
+        seq: unsigned(moved.last_seq),
         id: event.id,
         kind: event.kind.clone(),
         at: event.at,
         payload: event.payload.clone(),
     });
-    if let Some(end) = ending {
-        let used = end.input_tokens + end.output_tokens;
-        let accepted_at = Ts::from_micros(moved.created_at);
-        let settle = Settle { principal: &moved.principal, accepted_at, reserved: unsigned(moved.reserved_tokens), used };
-        quotas::settle(tx, &settle).await?;
-        if let Some(window) = &moved.budget_window {
-            tenant_use::settle(tx, moved.tenant_id, window, signed(used) - moved.reserved_tokens, 0).await?;
-        }
-        if let Some(output) = &end.output {
-            rows.messages.push(MessageRow {
-                id: end.message,
-                conversation: moved.conversation_id,
-                run: advance.run,
-                role: "assistant",
-                content: output.clone(),
-                at: advance.at,
-            });
-        }
-        if let Some((id, payload)) = &end.reply {
-            rows.replies.push(ReplyRow { id: *id, payload: payload.clone(), at: advance.at });
-        }
-    }
     rows.audit.extend(advance.audit.clone());
-    Ok(Some(sequence))
+    let Some(end) = &advance.ending else { return };
+    let used = end.input_tokens + end.output_tokens;
+    if let Some(window) = moved.budget_window.clone() {
+        *spent.budgets.entry((moved.tenant_id, window)).or_default() += signed(used) - moved.reserved_tokens;
+    }
+    if let Some(output) = &end.output {
+        rows.messages.push(MessageRow {
+            id: end.message,
+            conversation: moved.conversation_id,
+            run: advance.run,
+            role: "assistant",
+            content: output.clone(),
+            at: advance.at,
+        });
+    }
+    if let Some((id, payload)) = &end.reply {
+        rows.replies.push(ReplyRow { id: *id, payload: payload.clone(), at: advance.at });
+    }
+    spent.runs.push((moved, used));
 }

@@ -1,12 +1,15 @@
 //! Rows that many operations of one batch add to the same table, written with one statement per table.
-//!
-//! Statements are cut into powers of two, so that a handful of texts serves every batch size and stays prepared.
 
 use aiox_core::Result;
 use aiox_model::Ts;
 use uuid::Uuid;
 
-use crate::{AsDb, Db, Tx, audit::AuditRow, error::map, rows::signed};
+use crate::{
+    Tx,
+    audit::AuditRow,
+    many::{Many, exec_many},
+    rows::signed,
+};
 
 pub(super) struct EventRow {
     pub run: Uuid,
@@ -40,78 +43,56 @@ pub(super) struct Rows {
     pub audit: Vec<AuditRow>,
 }
 
-macro_rules! insert_many {
-    ($tx:expr, $rows:expr, $sql:literal, $suffix:literal, |$b:ident, $row:ident| $bind:expr) => {{
-        let mut rest = &$rows[..];
-        while !rest.is_empty() {
-            let take = (1usize << rest.len().ilog2()).min(64);
-            let (now, later) = rest.split_at(take);
-            rest = later;
-            crate::db::counted();
-            match $tx.as_db() {
-                Db::Pg(c) => {
-                    let mut text = sqlx::QueryBuilder::<sqlx::Postgres>::new($sql);
-                    text.push_values(now, |mut $b, $row| {
-                        $bind;
-                    });
-                    text.push($suffix);
-                    text.build().execute(&mut *c).await.map(drop)
-                }
-                Db::Lite(c) => {
-                    let mut text = sqlx::QueryBuilder::<sqlx::Sqlite>::new($sql);
-                    text.push_values(now, |mut $b, $row| {
-                        $bind;
-                    });
-                    text.push($suffix);
-                    text.build().execute(&mut *c).await.map(drop)
-                }
-            }
-            .map_err(map)?;
-        }
-    }};
-}
+static EVENTS: Many = Many::new(
+    "INSERT INTO run_events (run_id, seq, id, kind, at, payload) \
+     SELECT column1, column2, column3, column4, column5, column6 FROM {rows} WHERE column1 IS NOT NULL",
+    6,
+);
+static MESSAGES: Many = Many::new(
+    "INSERT INTO messages (id, conversation_id, run_id, role, content, created_at) \
+     SELECT column1, column2, column3, column4, column5, column6 FROM {rows} WHERE column1 IS NOT NULL",
+    6,
+);
+static REPLIES: Many = Many::new(
+    "INSERT INTO xmpp_outbox (id, payload, created_at) SELECT column1, column2, column3 FROM {rows} WHERE column1 IS NOT NULL \
+     ON CONFLICT DO NOTHING",
+    3,
+);
+static AUDIT: Many = Many::new(
+    "INSERT INTO audit (id, tenant_id, owner_id, actor, action, outcome, severity, resource_type, resource_id, detail, address, trace, at) \
+     SELECT column1, column2, column3, column4, column5, column6, column7, column8, column9, column10, column11, column12, column13 \
+     FROM {rows} WHERE column1 IS NOT NULL",
+    13,
+);
 
 impl Rows {
     /// Writes everything that the batch has gathered.
     pub(super) async fn write(self, tx: &mut Tx) -> Result<()> {
-        insert_many!(tx, self.events, "INSERT INTO run_events (run_id, seq, id, kind, at, payload) ", "", |b, row| b
-            .push_bind(row.run)
-            .push_bind(signed(row.seq))
-            .push_bind(row.id)
-            .push_bind(row.kind.as_str())
-            .push_bind(row.at.micros())
-            .push_bind(row.payload.as_str()));
-        insert_many!(tx, self.messages, "INSERT INTO messages (id, conversation_id, run_id, role, content, created_at) ", "", |b, row| b
-            .push_bind(row.id)
-            .push_bind(row.conversation)
-            .push_bind(row.run)
-            .push_bind(row.role)
-            .push_bind(row.content.as_str())
-            .push_bind(row.at.micros()));
-        insert_many!(tx, self.replies, "INSERT INTO xmpp_outbox (id, payload, created_at) ", " ON CONFLICT DO NOTHING", |b, row| b
-            .push_bind(row.id)
-            .push_bind(row.payload.as_str())
-            .push_bind(row.at.micros()));
-        insert_many!(
-            tx,
-            self.audit,
-            "INSERT INTO audit (id, tenant_id, owner_id, actor, action, outcome, severity, resource_type, resource_id, detail, address, trace, at) ",
-            "",
-            |b, row| b
-                .push_bind(row.id)
-                .push_bind(row.tenant)
-                .push_bind(row.owner)
-                .push_bind(row.actor.as_str())
-                .push_bind(row.action.as_str())
-                .push_bind(row.outcome.as_str())
-                .push_bind(row.severity.as_str())
-                .push_bind(row.resource_type.as_deref())
-                .push_bind(row.resource_id.as_deref())
-                .push_bind(row.detail.as_deref())
-                .push_bind(row.address.as_deref())
-                .push_bind(row.trace.as_str())
-                .push_bind(row.at.micros())
-        );
+        exec_many!(tx, EVENTS, self.events, |row| [
+            row.run,
+            signed(row.seq),
+            row.id,
+            row.kind.as_str(),
+            row.at.micros(),
+            row.payload.as_str()
+        ]);
+        exec_many!(tx, MESSAGES, self.messages, |row| [row.id, row.conversation, row.run, row.role, row.content.as_str(), row.at.micros()]);
+        exec_many!(tx, REPLIES, self.replies, |row| [row.id, row.payload.as_str(), row.at.micros()]);
+        exec_many!(tx, AUDIT, self.audit, |row| [
+            row.id,
+            row.tenant,
+            row.owner,
+            row.actor.as_str(),
+            row.action.as_str(),
+            row.outcome.as_str(),
+            row.severity.as_str(),
+            row.resource_type.as_deref(),
+            row.resource_id.as_deref(),
+            row.detail.as_deref(),
+            row.address.as_deref(),
+            row.trace.as_str(),
+            row.at.micros(),
+        ]);
         Ok(())
     }
 }

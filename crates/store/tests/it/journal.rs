@@ -63,6 +63,62 @@ both_dbs!(a_poisoned_operation_fails_alone, |db| async move {
     task.abort();
 });
 
+both_dbs!(one_batch_moves_a_run_on_twice_and_confirms_another, |db| async move {
+    let store = db.open().await;
+    let (journal, task) = Journal::new(store.clone());
+    let task = tokio::spawn(task);
+    let runs: Vec<_> = (0..40).map(|_| accept("user:a")).collect();
+    for run in &runs {
+        assert_eq!(journal.accept(run.clone()).await.unwrap(), Accepted::New);
+    }
+    task.abort();
+    let (journal, task) = Journal::new(store.clone());
+    let mut changes = Vec::new();
+    for run in &runs {
+        let mut started = advance(run.run, "run.started");
+        (started.status, started.worker, started.attempts) = (Some(RunStatus::Running), Some("w".into()), 1);
+        let mut ended = advance(run.run, "run.completed");
+        ended.ending = Some(ending("done"));
+        changes.extend([started, ended.clone(), ended]);
+    }
+    let mut waiting = futures::future::join_all(changes.iter().cloned().map(|change| journal.advance(change)));
+    assert!(futures::poll!(&mut waiting).is_pending());
+    let task = tokio::spawn(task);
+    let got: Vec<_> = waiting.await.into_iter().map(Result::unwrap).collect();
+    assert_eq!(got, [Some(2), Some(3), None].repeat(40), "an end is final, in one batch too");
+    assert!(journal.stats().commits.load(Ordering::Relaxed) <= 1, "it was one batch");
+    let mut reader = store.read().await.unwrap();
+    let row = runs::by_id(&mut reader, runs[39].run).await.unwrap().unwrap();
+    assert_eq!((row.status, row.attempt, row.worker.as_deref()), (RunStatus::Completed, 1, Some("w")));
+    assert!(row.started_at.is_some() && row.completed_at.is_some());
+    assert_eq!(quotas::used(&mut reader, "user:a", NOW).await.unwrap(), (200, 40, 200));
+    let due = outbox::due(&mut reader, Uuid::nil(), 100).await.unwrap();
+    assert_eq!(due.len(), 40);
+    drop(reader);
+    journal.confirm(due.into_iter().map(|(id, _)| id).collect()).await.unwrap();
+    assert_eq!(db.number("SELECT COUNT(*) FROM xmpp_outbox").await, 0);
+    task.abort();
+});
+
+both_dbs!(an_accepted_run_is_at_hand_once, |db| async move {
+    let store = db.open().await;
+    let (journal, task) = start(&store);
+    let (here, mut there, mut long, mut refused) = (accept("user:a"), accept("user:a"), accept("user:a"), accept("user:a"));
+    there.peer = Some("hub-b.example".into());
+    long.input = "x".repeat(5000);
+    refused.limits.requests_day = 0;
+    for run in [&here, &there, &long, &refused] {
+        journal.accept(run.clone()).await.unwrap();
+    }
+    let at_hand = journal.fresh(here.run).unwrap();
+    let stored = runs::by_id(&mut store.read().await.unwrap(), here.run).await.unwrap().unwrap();
+    assert_eq!(format!("{at_hand:?}"), format!("{stored:?}"));
+    for run in [&here, &there, &long, &refused] {
+        assert!(journal.fresh(run.run).is_none());
+    }
+    task.abort();
+});
+
 both_dbs!(a_hundred_senders_never_exceed_a_limit_together, |db| async move {
     let store = db.open().await;
     // Two journals are two replicas.

@@ -10,6 +10,7 @@ mod journal;
 mod load;
 mod make;
 mod models;
+mod remembered;
 mod runs;
 mod schema;
 mod small;

@@ -137,6 +137,34 @@ both_dbs!(an_allowance_says_which_part_of_it_is_used_up, |db| async move {
     tx.commit().await.unwrap();
 });
 
+both_dbs!(what_is_taken_together_is_taken_as_if_one_after_the_other, |db| async move {
+    let store = db.open().await;
+    let limits = Limits { tokens_day: 100, tokens_minute: 60, requests_day: 5 };
+    let take = |principal, at, tokens| Take { principal, at, tokens, limits };
+    let (mine, yours) = ("user:a", "user:b");
+    let mut tx = store.begin().await.unwrap();
+    let all = [
+        take(mine, NOW, 20),
+        take(yours, NOW, 61),
+        take(mine, NOW, 20),
+        take(mine, NOW, 21),
+        take(mine, at(60), 10),
+        take(mine, NOW, 20),
+        take(yours, NOW, 60),
+        Take { limits: Limits { requests_day: 0, ..limits }, ..take("user:c", NOW, 1) },
+    ];
+    let taken = quotas::take_all(&mut tx, &all).await.unwrap();
+    let (fits, minute) = (Ok(()), Err(Exhausted::TokensMinute));
+    assert_eq!(taken, [fits, minute, fits, minute, fits, fits, fits, Err(Exhausted::RequestsDay)]);
+    assert_eq!(quotas::used(&mut tx, mine, NOW).await.unwrap(), (70, 4, 60));
+    assert_eq!(quotas::used(&mut tx, yours, NOW).await.unwrap(), (60, 1, 60));
+    assert_eq!(quotas::used(&mut tx, "user:c", NOW).await.unwrap(), (0, 0, 0));
+    let settle = |principal, reserved, used| Settle { principal, accepted_at: NOW, reserved, used };
+    quotas::settle_all(&mut tx, &[settle(mine, 20, 1), settle(yours, 60, 70), settle(mine, 20, 2), settle(mine, 20, 20)]).await.unwrap();
+    assert_eq!(quotas::used(&mut tx, mine, NOW).await.unwrap(), (33, 4, 23));
+    assert_eq!(quotas::used(&mut tx, yours, NOW).await.unwrap(), (70, 1, 70));
+});
+
 both_dbs!(peers_and_their_agents, |db| async move {
     let store = db.open().await;
     let peer = PeerRow {
