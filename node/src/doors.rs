@@ -36,6 +36,7 @@ pub fn router(hub: &Hub, health: Arc<dyn Health>, metrics: PrometheusHandle) -> 
         runs: hub.runs.clone(),
         peers: hub.book.clone(),
         dispatch: hub.dispatch.clone(),
+        gateway: hub.gateway.clone(),
         limiter: hub.limiter.clone(),
         health,
         metrics: Arc::new(move || metrics.render()),

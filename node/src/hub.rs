@@ -3,13 +3,14 @@
 use std::{sync::Arc, time::Duration};
 
 use aiox_app::{
-    Accounts, AccountsOptions, Agents, Contacts, Directory, Dispatch, DispatchOptions, Federated, HubNames, PeerBook, Replies, Runs,
-    RunsOptions, SignUp, TenantBook, Tenants, Urgency, Vault, WorkerCredentials, dispatch::Watch,
+    Accounts, AccountsOptions, Agents, Contacts, Directory, Dispatch, DispatchOptions, Federated, HubNames, ModelGateway, PeerBook,
+    Replies, Runs, RunsOptions, SignUp, TenantBook, Tenants, Urgency, Vault, WorkerCredentials, dispatch::Watch,
 };
 use aiox_bus::{MemoryEvents, MemoryQueue};
 use aiox_cache::{MemoryLimiter, MemoryReplayGuard};
 use aiox_config::{Engine, Settings};
 use aiox_core::{
+    policy::Policy,
     ports::{Clock, Events, Ids, RateLimiter, WorkQueue},
     quota::Limits,
     tenant::{self, Pace},
@@ -24,7 +25,7 @@ use aiox_model::TenantId;
 use aiox_store::{Journal, Store, StoreOptions, tenants as tenant_rows};
 use anyhow::{Context as _, Result};
 
-use crate::{identity, no_peers::NoPeers, secrets::Secrets, supervise::Supervisor};
+use crate::{identity, models, no_peers::NoPeers, secrets::Secrets, supervise::Supervisor};
 
 /// The tenant of accounts that register at the hub.
 const DEFAULT_TENANT: &str = "default";
@@ -51,6 +52,8 @@ pub struct Hub {
     pub runs: Runs,
     /// Runs to workers.
     pub dispatch: Dispatch,
+    /// Calls of models.
+    pub gateway: ModelGateway,
     /// Replies for XMPP.
     pub replies: Replies,
     /// Presence subscriptions.
@@ -188,6 +191,15 @@ impl Hub {
         );
         let worker_tokens = WorkerTokens::new(names.domain(), &secrets.access)?;
         let worker_credentials = WorkerCredentials::new(store.clone(), clock.clone(), ids.clone());
+        let gateway = ModelGateway::new(
+            store.clone(),
+            tenants.book().clone(),
+            clock.clone(),
+            ids.clone(),
+            dispatch.lines().clone(),
+            Policy::new(&settings.policy.blocked_terms)?,
+            models::options(&settings, names.domain()),
+        );
         let federation = match outward {
             Some(outward) => {
                 let durable = aiox_federation::durable::Durable::new(
@@ -217,6 +229,7 @@ impl Hub {
             vault,
             runs,
             dispatch,
+            gateway,
             replies,
             contacts,
             federated,
@@ -249,10 +262,10 @@ impl Hub {
                 }
             });
         }
-        let book = self.tenants.book().clone();
+        let (book, gateway) = (self.tenants.book().clone(), self.gateway.clone());
         let (agents, clock, days) = (self.agents.clone(), self.clock.clone(), i64::from(self.settings.hub.retention_days));
         tasks.run("retention", move |stop| {
-            let (agents, clock, book) = (agents.clone(), clock.clone(), book.clone());
+            let (agents, clock, book, gateway) = (agents.clone(), clock.clone(), book.clone(), gateway.clone());
             async move {
                 let mut hourly = tokio::time::interval(Duration::from_secs(3600));
                 loop {
@@ -261,6 +274,7 @@ impl Hub {
                         _ = hourly.tick() => {}
                     }
                     book.purge().await?;
+                    gateway.tidy().await?;
                     let purged = agents.purge(clock.now().plus_seconds(-days * 86_400)).await?;
                     if purged > 0 {
                         tracing::info!(agents = purged, "deleted agents were emptied after their retention");

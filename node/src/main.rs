@@ -7,6 +7,7 @@ mod health;
 mod hub;
 mod identity;
 mod listen;
+mod models;
 mod no_peers;
 mod operator;
 mod say;

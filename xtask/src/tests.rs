@@ -144,14 +144,18 @@ const KNOTS: &[(&str, &[&str])] = &[
 
 #[test]
 fn no_further_modules_of_a_crate_need_each_other() {
+    let mut new = Vec::new();
     let mut untied: Vec<_> = KNOTS.iter().map(|(name, _)| *name).collect();
     for member in members() {
         for knot in modules::knots(&modules::modules(&member).unwrap()) {
             let known = KNOTS.iter().any(|(name, known)| *name == member.name && knot.iter().all(|one| known.contains(&one.as_str())));
-            assert!(known, "modules of {} need one another: {knot:?}; move what both need into a third", member.name);
+            if !known {
+                new.push(format!("modules of {} need one another: {knot:?}; move what both need into a third", member.name));
+            }
             untied.retain(|name| *name != member.name);
         }
     }
+    assert!(new.is_empty(), "{new:#?}");
     assert!(untied.is_empty(), "take these out of KNOTS: {untied:?}");
 }
 

@@ -56,6 +56,8 @@ pub struct GatewayOptions {
     pub announced: bool,
     /// Most time of a whole call, waiting and stand-ins included.
     pub timeout: Duration,
+    /// What routes call this hub: its domain.
+    pub node: String,
     /// Most time that a call waits for a busy worker before the next model is tried.
     pub patience: Duration,
 }
@@ -88,6 +90,8 @@ pub struct Route {
     pub backend: String,
     /// Id of the model in the catalogue.
     pub model: String,
+    /// The hub that made the call.
+    pub node: String,
     /// Its tier.
     pub tier: String,
     /// Whether it stands in for the preferred one.
@@ -196,6 +200,7 @@ struct Inner {
     policy: Policy,
     catalogue: Catalogue,
     keys: Keys,
+    node: String,
     timeout: Duration,
     patience: Duration,
 }
@@ -212,9 +217,9 @@ impl ModelGateway {
         policy: Policy,
         options: GatewayOptions,
     ) -> Self {
-        let catalogue = Catalogue::new(options.models, options.announced);
-        let (timeout, patience, keys) = (options.timeout, options.patience, Keys::default());
-        Self { inner: Arc::new(Inner { store, book, clock, ids, lines, policy, catalogue, keys, timeout, patience }) }
+        let GatewayOptions { models, announced, node, timeout, patience } = options;
+        let catalogue = Catalogue::new(models, announced);
+        Self { inner: Arc::new(Inner { store, book, clock, ids, lines, policy, catalogue, keys: Keys::default(), node, timeout, patience }) }
     }
 
     /// Models that the caller's tenant may use, by id.
@@ -302,6 +307,18 @@ impl ModelGateway {
         tokio::spawn(drive.run(opening, steps));
         let (route, policy) = opened.await.map_err(Error::internal)??;
         Ok(Answering { route, policy, replayed: false, steps: receiver })
+    }
+
+    /// A new id for a request that brings none.
+    #[must_use]
+    pub fn request_id(&self) -> String {
+        format!("req_{}", self.inner.ids.uuid().simple())
+    }
+
+    /// Now.
+    #[must_use]
+    pub fn now(&self) -> aiox_model::Ts {
+        self.inner.clock.now()
     }
 
     /// Closes calls that an earlier process left open, and forgets idempotency keys and responses that are too old. Call it at start
@@ -420,6 +437,10 @@ impl Inner {
             reference,
             operation: call.input.operation(),
             input_tokens: question,
+            longest_tokens: match &call.input {
+                Input::Chat { .. } => question,
+                Input::Embed { texts, .. } => texts.iter().map(|text| estimate([text.as_str()])).max().unwrap_or(0),
+            },
             output_tokens: wanted,
             max_latency_ms: call.max_latency_ms,
             max_cost: match (call.max_cost, budget) {

@@ -206,8 +206,10 @@ pub struct Ask {
     pub reference: Reference,
     /// What is to be done.
     pub operation: Operation,
-    /// Estimate of the prompt's tokens.
+    /// Estimate of the prompt's tokens, of all texts together.
     pub input_tokens: u64,
+    /// Estimate of what has to fit into the context at once: a whole conversation, or the longest text to embed.
+    pub longest_tokens: u64,
     /// Most tokens of the answer.
     pub output_tokens: u32,
     /// Most milliseconds that the model may usually take.
@@ -356,7 +358,7 @@ fn unmet_by(ask: &Ask, candidate: &Candidate<'_>) -> Vec<&'static str> {
     if ask.min_context_tokens.is_some_and(|least| model.context_tokens.is_none_or(|context| context < least)) {
         unmet.push("min_context_tokens");
     }
-    if model.context_tokens.is_some_and(|context| ask.input_tokens > u64::from(context)) {
+    if model.context_tokens.is_some_and(|context| ask.longest_tokens > u64::from(context)) {
         unmet.push("context_window");
     }
     if let Some(most) = ask.max_cost
@@ -437,6 +439,7 @@ mod tests {
             reference: Reference::parse(reference).unwrap(),
             operation: Operation::Chat,
             input_tokens: 100,
+            longest_tokens: 100,
             output_tokens: 100,
             max_latency_ms: None,
             max_cost: None,
@@ -543,8 +546,10 @@ mod tests {
         assert_eq!(ids(&long, &candidates, &all), [("b/dear".to_owned(), false)]);
         let none = Ask { max_cost: Some(100), min_context_tokens: Some(50_000), ..ask("tier:fast") };
         assert_eq!(route(&none, &candidates, &all), Err(Refusal::Unmet(vec!["max_cost_usd", "min_context_tokens"])));
-        let huge = Ask { input_tokens: 10_000, ..ask("a/slow") };
+        let huge = Ask { input_tokens: 10_000, longest_tokens: 10_000, ..ask("a/slow") };
         assert_eq!(route(&huge, &candidates, &all), Err(Refusal::Unmet(vec!["context_window"])));
+        let many = Ask { input_tokens: 10_000, longest_tokens: 10, ..ask("a/slow") };
+        assert!(route(&many, &candidates, &all).is_ok());
     }
 
     #[test]

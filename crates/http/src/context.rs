@@ -17,12 +17,11 @@ use http::{HeaderName, HeaderValue, Method, header};
 use tracing::Instrument as _;
 use uuid::Uuid;
 
-use crate::{
-    HttpState, address,
-    error::{Failure, Shown},
-};
+use crate::{HttpState, address, error::Failure, shape::Shape, shown::Shown};
 
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// What `/v1` calls it; where both are given, this one counts.
+const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
 /// Time for a request that does not stream or wait for an answer.
 const QUICK: Duration = Duration::from_secs(15);
 
@@ -46,11 +45,18 @@ impl Facts {
     }
 }
 
+/// What joins an answer to log lines: the caller's own id where it gave one.
+#[derive(Debug, Clone)]
+pub(crate) struct Correlation(pub(crate) String);
+
 pub(crate) async fn context(State(app): State<Arc<HttpState>>, mut request: Request, next: Next) -> Response {
     let began = Instant::now();
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
     let address = address::client(peer, request.headers(), &app.options.trusted_proxies);
-    let given = request.headers().get(&REQUEST_ID).filter(|value| is_request_id(value)).cloned();
+    let surface = Shape::of(request.uri().path());
+    let headers = request.headers();
+    let named = headers.get(&CORRELATION_ID).filter(|_| surface != Shape::Api).or_else(|| headers.get(&REQUEST_ID));
+    let given = named.filter(|value| is_request_id(value)).cloned();
     // A UUID of the client is the correlation id too, so that both sides' logs meet.
     let own = given.as_ref().and_then(|value| Uuid::try_parse_ascii(value.as_bytes()).ok());
     let trace = TraceId(own.unwrap_or_else(Uuid::new_v4));
@@ -59,6 +65,8 @@ pub(crate) async fn context(State(app): State<Arc<HttpState>>, mut request: Requ
     let method = method_label(request.method());
     let path = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str).to_owned();
     request.extensions_mut().insert(Facts { trace, address });
+    let shown_id = id.as_ref().and_then(|id| id.to_str().ok()).map_or_else(|| trace.to_string(), str::to_owned);
+    request.extensions_mut().insert(Correlation(shown_id));
     let large = declared_length(&request).is_some_and(|length| length > app.options.max_body as u64);
     let span = tracing::info_span!("http", %trace, method, path);
     let mut response = match large {
@@ -68,7 +76,7 @@ pub(crate) async fn context(State(app): State<Arc<HttpState>>, mut request: Requ
 
     if let Some(shown) = response.extensions_mut().remove::<Shown>() {
         let kept = std::mem::take(response.headers_mut());
-        response = shown.response(trace);
+        response = shown.response(trace, surface, id.as_ref().and_then(|id| id.to_str().ok()));
         for (name, value) in &kept {
             // CORS and `Allow`; what describes the empty body goes.
             if name != header::CONTENT_LENGTH && name != header::CONTENT_TYPE {
@@ -83,6 +91,9 @@ pub(crate) async fn context(State(app): State<Arc<HttpState>>, mut request: Requ
         }
     }
     if let Some(id) = id {
+        if surface != Shape::Api {
+            response.headers_mut().insert(CORRELATION_ID, id.clone());
+        }
         response.headers_mut().insert(REQUEST_ID, id);
     }
     metrics::counter!("aiox_http_requests_total", "method" => method, "path" => path.clone(), "status" => response.status().as_str().to_owned())

@@ -55,4 +55,30 @@ answers! {
     pub(crate) V1Conflicting: "application/json" <v1::error::ErrorBody> {
         409 => "It collides with what is there (`conflict`, `invalid_state_transition`).",
     }
+    /// Every OpenAI-compatible route.
+    pub(crate) OpenAiGated: "application/json" <v1::openai::ErrorBody> {
+        401 => "No credential, or none that this hub knows (`unauthorized`).",
+        403 => "Not allowed (`forbidden`), unknown tenant (`tenant_unknown`), or against the content policy or the entitlements (`policy_blocked`).",
+        429 (retry) => "Too many requests (`rate_limited`), or a limit is used up (`quota_exceeded`).",
+        500 => "A defect of the hub (`internal_error`). Its log has the cause under the header `X-Correlation-Id`.",
+        503 (retry) => "No model can answer now (`dependency_unavailable`), or none did in time (`timeout`); try again.",
+    }
+    /// An OpenAI-compatible route with a body or an id that can be wrong.
+    pub(crate) OpenAiInvalid: "application/json" <v1::openai::ErrorBody> {
+        400 => "The request is wrong (`invalid_request`, `invalid_json`, `tenant_mismatch`); `param` names the parameter.",
+    }
+    /// An OpenAI-compatible route with a body.
+    pub(crate) OpenAiSized: "application/json" <v1::openai::ErrorBody> {
+        413 => "The body is larger than its bound (`invalid_request`).",
+    }
+    /// An OpenAI-compatible route that names a model, an agent or a response.
+    pub(crate) OpenAiNotFound: "application/json" <v1::openai::ErrorBody> {
+        404 => "No such model or agent (`model_not_found`), no such response (`not_found`).",
+    }
+    /// An OpenAI-compatible route that calls a model or an agent.
+    pub(crate) OpenAiConflicting: "application/json" <v1::openai::ErrorBody> {
+        409 => "The run was canceled, or the idempotency key was used for another request (`conflict`).",
+        502 => "The agent's run failed (`dependency_unavailable`).",
+        504 => "The agent's run took longer than its time limit (`timeout`).",
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use aiox_app::CallFailure;
 use aiox_core::Error;
 use aiox_model::{TraceId, body::ErrorBody, run::RunError};
 use axum::{
@@ -9,13 +10,25 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::{HeaderValue, StatusCode, header};
+use serde_json::{Map, Value};
 use uuid::Uuid;
+
+use crate::{
+    shape::{self, Shape},
+    shown::Shown,
+};
 
 /// Why a request has no answer.
 #[derive(Debug)]
 pub(crate) enum Failure {
     /// A use case refused or failed.
     App(Error),
+    /// A call of a model has no answer.
+    Call(CallFailure),
+    /// A body that is no JSON.
+    NoJson,
+    /// The request names another tenant than the credential's.
+    OtherTenant,
     /// The run ended without an answer.
     Run(Uuid, RunError),
     /// The run goes on, but nobody waits for it any more.
@@ -47,15 +60,13 @@ impl From<Error> for Failure {
     }
 }
 
-/// What the client gets to see. Waits in the response's extensions until the correlation id is added.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Shown {
-    pub(crate) status: StatusCode,
-    pub(crate) code: String,
-    pub(crate) text: String,
-    pub(crate) retryable: bool,
-    pub(crate) retry_after: Option<Duration>,
-    pub(crate) run: Option<Uuid>,
+impl From<CallFailure> for Failure {
+    fn from(failure: CallFailure) -> Self {
+        match failure {
+            CallFailure::App(error) => Self::App(error),
+            other => Self::Call(other),
+        }
+    }
 }
 
 impl Failure {
@@ -67,9 +78,16 @@ impl Failure {
             retryable,
             retry_after: None,
             run: None,
+            param: None,
+            details: None,
         };
         match self {
             Self::App(error) => shown(error),
+            Self::Call(failure) => called(failure),
+            Self::OtherTenant => {
+                plain(StatusCode::BAD_REQUEST, "tenant_mismatch", "the request names another tenant than its credential", false)
+            }
+            Self::NoJson => plain(StatusCode::BAD_REQUEST, "invalid_json", "the body is no JSON", false),
             Self::Run(run, error) => {
                 Shown { run: Some(*run), ..plain(run_status(&error.code), &error.code, &error.message, error.retryable) }
             }
@@ -93,6 +111,27 @@ impl Failure {
     }
 }
 
+fn called(failure: &CallFailure) -> Shown {
+    let (status, param, details) = match failure {
+        CallFailure::App(error) => return shown(error),
+        CallFailure::NotFound(_) => (StatusCode::NOT_FOUND, Some("model"), None),
+        CallFailure::Blocked(reasons) => (StatusCode::FORBIDDEN, None, Some(shape::details("reasons", reasons))),
+        CallFailure::Unmet(unmet) => (StatusCode::CONFLICT, None, Some(shape::details("unmet", unmet))),
+        CallFailure::Refused(_) => (StatusCode::BAD_REQUEST, None, None),
+        CallFailure::Unavailable(_) | CallFailure::Timeout => (StatusCode::SERVICE_UNAVAILABLE, None, None),
+    };
+    Shown {
+        status,
+        code: failure.code().to_owned(),
+        text: failure.to_string(),
+        retryable: failure.retryable(),
+        retry_after: failure.retryable().then_some(Duration::from_secs(1)),
+        run: None,
+        param: param.map(str::to_owned),
+        details,
+    }
+}
+
 fn shown(error: &Error) -> Shown {
     let (status, retry_after) = match error {
         Error::NotFound(_) => (StatusCode::NOT_FOUND, None),
@@ -109,7 +148,15 @@ fn shown(error: &Error) -> Shown {
         _ => (StatusCode::INTERNAL_SERVER_ERROR, None),
     };
     let text = if status == StatusCode::INTERNAL_SERVER_ERROR { "internal server error".to_owned() } else { error.to_string() };
-    Shown { status, code: error.code().to_owned(), text, retryable: error.retryable(), retry_after, run: None }
+    let param = match error {
+        Error::Invalid { field, .. } => Some(field.clone()),
+        _ => None,
+    };
+    let details = match error {
+        Error::Spent(spent) => Some(spent.details()),
+        _ => None,
+    };
+    Shown { status, code: error.code().to_owned(), text, retryable: error.retryable(), retry_after, run: None, param, details }
 }
 
 /// The status of a waiting call whose run ended with this code. Codes of workers and peers are an open set.
@@ -130,9 +177,14 @@ impl Shown {
         ErrorBody { error: self.text, code: self.code, correlation_id: trace.to_string(), retryable: self.retryable, run_id: self.run }
     }
 
-    pub(crate) fn response(self, trace: TraceId) -> Response {
+    /// The answer in the shape of a surface. `correlation` is the caller's own id, which `/v1` repeats.
+    pub(crate) fn response(self, trace: TraceId, surface: Shape, correlation: Option<&str>) -> Response {
         let (status, retry_after) = (self.status, self.retry_after);
-        let mut response = (status, Json(self.body(trace))).into_response();
+        let mut response = match surface {
+            Shape::Api => (status, Json(self.body(trace))).into_response(),
+            Shape::V1 => shape::v1(self, &correlation.map_or_else(|| trace.to_string(), str::to_owned)),
+            Shape::OpenAi => shape::openai(self),
+        };
         if status == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
@@ -191,6 +243,6 @@ mod tests {
             assert_eq!(shown(&error).status.as_u16(), status, "{error:?}");
         }
         let limited = Failure::App(Error::Limited { code: "x", message: "y".into(), retry_after: wait });
-        assert_eq!(limited.shown().response(TraceId(Uuid::nil())).headers()[header::RETRY_AFTER], "2");
+        assert_eq!(limited.shown().response(TraceId(Uuid::nil()), Shape::Api, None).headers()[header::RETRY_AFTER], "2");
     }
 }

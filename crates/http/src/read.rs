@@ -86,6 +86,9 @@ fn invalid(path: &str, text: &str) -> Failure {
         let field = if place.is_empty() { name } else { format!("{place}.{name}") };
         return Error::invalid(field, "is required").into();
     }
+    if text.starts_with("data did not match any variant") {
+        return Error::invalid(if place.is_empty() { "body" } else { place }, "has the wrong form").into();
+    }
     let expected = text.split_once(", expected ").map(|(_, expected)| expected);
     let message = match expected {
         Some("a string" | "a borrowed string" | "string") => "must be a text".into(),

@@ -38,10 +38,11 @@ use crate::{
     context::{REQUEST_ID, context, limit, quick},
     error::{Failure, Result},
     openapi::base,
-    published, v1, verbs,
+    plain::{no_method, plain},
+    published,
+    state::App,
+    v1, verbs,
 };
-
-pub(crate) type App = Arc<HttpState>;
 
 /// The REST door. Serve it with `into_make_service_with_connect_info::<SocketAddr>()`: without it every client counts as one.
 pub fn router(state: HttpState) -> Router {
@@ -91,11 +92,6 @@ pub fn openapi() -> OpenApi {
     let mut api = all.into_openapi();
     api.merge(published::operations());
     api
-}
-
-/// The routes without their document. An unknown method is answered as the contract says.
-pub(crate) fn plain(documented: OpenApiRouter<App>) -> Router<App> {
-    documented.split_for_parts().0.method_not_allowed_fallback(no_method)
 }
 
 fn open() -> OpenApiRouter<App> {
@@ -155,10 +151,6 @@ fn sockets() -> OpenApiRouter<App> {
 
 async fn no_route() -> Failure {
     Failure::NoRoute
-}
-
-async fn no_method() -> Failure {
-    Failure::NoMethod
 }
 
 fn panicked(cause: Box<dyn Any + Send>) -> Response {

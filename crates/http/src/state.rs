@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use aiox_app::{Accounts, Agents, Dispatch, PeerBook, Runs, Tenants};
+use aiox_app::{Accounts, Agents, Dispatch, ModelGateway, PeerBook, Runs, Tenants};
 use aiox_core::ports::RateLimiter;
 use async_trait::async_trait;
 
@@ -22,6 +22,8 @@ pub struct HttpState {
     pub peers: PeerBook,
     /// Connected workers.
     pub dispatch: Dispatch,
+    /// Calls of models.
+    pub gateway: ModelGateway,
     /// Counts sign-in attempts.
     pub limiter: Arc<dyn RateLimiter>,
     /// What `/health/ready` tells.
@@ -31,6 +33,9 @@ pub struct HttpState {
     /// What the composition root decides.
     pub options: HttpOptions,
 }
+
+/// What every handler gets.
+pub(crate) type App = Arc<HttpState>;
 
 /// What the composition root decides.
 #[derive(Debug, Clone)]

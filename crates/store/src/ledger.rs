@@ -6,8 +6,8 @@ use uuid::Uuid;
 
 use crate::{
     AsDb, Tx,
-    db::{exec, row},
-    rows::signed,
+    db::{exec, row, rows},
+    rows::{signed, unsigned},
 };
 
 /// A call that is about to be made.
@@ -159,4 +159,49 @@ pub async fn interrupt(tx: &mut Tx, before: Ts, at: Ts) -> Result<u64> {
 /// Database errors.
 pub async fn forget_keys(tx: &mut Tx, before: Ts) -> Result<u64> {
     exec!(tx, "UPDATE model_calls SET idem_key = NULL, answer = NULL WHERE idem_key IS NOT NULL AND created_at < $1", before.micros())
+}
+
+/// A call as the ledger has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CallRow {
+    /// `open`, `done` or `failed`.
+    pub state: String,
+    /// Id of the model that answered, or that failed last.
+    pub model: Option<String>,
+    /// Tokens of the prompt.
+    pub input_tokens: u64,
+    /// Tokens of the answer.
+    pub output_tokens: u64,
+    /// Micro-dollars, if the price is known.
+    pub cost: Option<u64>,
+    /// Code of the failure.
+    pub error: Option<String>,
+    /// When it began.
+    pub created_at: Ts,
+}
+
+/// The latest calls of a tenant, newest first.
+///
+/// # Errors
+/// Database errors.
+pub async fn latest(db: &mut impl AsDb, tenant: Uuid, limit: u32) -> Result<Vec<CallRow>> {
+    type Columns = (String, Option<String>, i64, i64, Option<i64>, Option<String>, i64);
+    let found = rows!(
+        db,
+        Columns,
+        "SELECT state, model, input_tokens, output_tokens, cost, error, created_at FROM model_calls WHERE tenant_id = $1 \
+         ORDER BY created_at DESC, id DESC LIMIT $2",
+        tenant,
+        i64::from(limit)
+    )?;
+    let call = |(state, model, input, output, cost, error, at): Columns| CallRow {
+        state,
+        model,
+        input_tokens: unsigned(input),
+        output_tokens: unsigned(output),
+        cost: cost.map(unsigned),
+        error,
+        created_at: Ts::from_micros(at),
+    };
+    Ok(found.into_iter().map(call).collect())
 }

@@ -107,6 +107,7 @@ impl Drive {
             let route = Route {
                 backend: model.provider.clone(),
                 model: model.id.clone(),
+                node: self.gateway.node.clone(),
                 tier: model.tier.as_str().to_owned(),
                 fallback_used: choice.fallback,
                 reason: choice.reason.clone(),

@@ -2,6 +2,9 @@
 //!
 //! Lenient in, strict out. One file per group; a group is routes with their document, the layers are put on here.
 
+mod gate;
+mod gateway;
+mod openai;
 mod tenants;
 
 use axum::{
@@ -10,18 +13,24 @@ use axum::{
 };
 use utoipa_axum::router::OpenApiRouter;
 
-use crate::{
-    auth::gate,
-    context::quick,
-    routes::{App, plain},
-};
+use crate::{context::quick, plain::plain, state::App};
 
 /// Every route of the surface with its document.
 pub(crate) fn routes() -> OpenApiRouter<App> {
-    OpenApiRouter::new().merge(tenants::routes())
+    quick_routes().merge(slow_routes())
+}
+
+fn quick_routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new().merge(gateway::quick()).merge(openai::quick()).merge(tenants::routes())
+}
+
+/// Routes that wait or stream for as long as an answer takes.
+fn slow_routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new().merge(gateway::slow()).merge(openai::slow())
 }
 
 /// The routes as they are served.
 pub(crate) fn router(app: &App) -> Router<App> {
-    plain(tenants::routes()).route_layer(from_fn_with_state(app.clone(), gate)).route_layer(from_fn(quick))
+    let gated = from_fn_with_state(app.clone(), gate::gate);
+    plain(quick_routes()).route_layer(gated.clone()).route_layer(from_fn(quick)).merge(plain(slow_routes()).route_layer(gated))
 }

@@ -86,8 +86,17 @@ async fn a_slow_run_times_out_at_its_worker_and_the_call_says_so() {
 }
 
 #[tokio::test]
+async fn a_run_without_a_worker_for_it_ends_at_its_limit_and_says_so() {
+    let (hub, token, id) = ready().await;
+    let answer = hub.post(&format!("/api/v1/agents/{id}/chat"), &token, json!({ "message": "x", "timeout_ms": 50 })).await;
+    assert_eq!((answer.status, answer.code()), (503, "no_capable_worker"), "{:?}", answer.body);
+}
+
+#[tokio::test]
 async fn a_run_that_nobody_takes_goes_on_after_its_client_has_given_up() {
     let (hub, token, id) = ready().await;
+    // It could serve the run, and is busy for longer than anybody waits.
+    let _busy = hub.connect("busy");
     let answer = hub.post(&format!("/api/v1/agents/{id}/chat"), &token, json!({ "message": "x", "timeout_ms": 50 })).await;
     assert_eq!((answer.status, answer.code()), (504, "wait_timeout"));
     let path = format!("/api/v1/runs/{}", answer.body["run_id"].as_str().unwrap());

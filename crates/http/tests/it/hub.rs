@@ -77,7 +77,9 @@ pub struct Hub {
     pub store: Store,
     vault: Vault,
     book: TenantBook,
-    dispatch: Dispatch,
+    pub tenants: Tenants,
+    pub tenant: Uuid,
+    pub dispatch: Dispatch,
     _stop: tokio_util::sync::DropGuard,
     _witness: Witness,
     _directory: tempfile::TempDir,
@@ -162,20 +164,23 @@ impl Hub {
         );
         let stop = tokio_util::sync::CancellationToken::new();
         tokio::spawn(watch.run(stop.clone()));
+        let gateway = crate::model_worker::gateway(&store, &book, &clock, &ids, &dispatch);
+        let tenant_admin = Tenants::new(
+            store.clone(),
+            vault.clone(),
+            book.clone(),
+            clock.clone(),
+            ids.clone(),
+            &HubNames::new("hub-a.example"),
+            tenant.into(),
+        );
         let limiter: Arc<dyn RateLimiter> = if setting.limited { Arc::new(MemoryLimiter::default()) } else { Arc::new(Unlimited) };
         let state = HttpState {
             accounts: accounts.clone(),
             agents,
             runs,
-            tenants: Tenants::new(
-                store.clone(),
-                vault.clone(),
-                book.clone(),
-                clock.clone(),
-                ids.clone(),
-                &HubNames::new("hub-a.example"),
-                tenant.into(),
-            ),
+            tenants: tenant_admin.clone(),
+            gateway,
             peers: PeerBook::new(store.clone(), tenant, clock, ids),
             dispatch: dispatch.clone(),
             limiter,
@@ -204,6 +209,8 @@ impl Hub {
             store,
             vault,
             book,
+            tenants: tenant_admin,
+            tenant,
             dispatch,
             _stop: stop.drop_guard(),
             _witness: witness,

@@ -4,4 +4,6 @@
 //! document of the same name.
 
 pub mod error;
+pub mod gateway;
+pub mod openai;
 pub mod tenants;

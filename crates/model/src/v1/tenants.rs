@@ -206,6 +206,7 @@ pub struct TenantList {
 
 /// Answer to a delete.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "V1Deleted")]
 pub struct Deleted {
     /// Whether it is gone; always `true`, a failure is an error.
     pub deleted: bool,
