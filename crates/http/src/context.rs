@@ -17,11 +17,7 @@ use http::{HeaderName, HeaderValue, Method, header};
 use tracing::Instrument as _;
 use uuid::Uuid;
 
-use crate::{
-    HttpState, address,
-    error::{Failure, Shown},
-    shape::Shape,
-};
+use crate::{HttpState, address, error::Failure, shape::Shape, shown::Shown};
 
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// What `/v1` calls it; where both are given, this one counts.
@@ -89,7 +85,10 @@ pub(crate) async fn context(State(app): State<Arc<HttpState>>, mut request: Requ
         }
     }
     for (name, value) in SECURITY {
-        response.headers_mut().insert(name, HeaderValue::from_static(value));
+        // A page that runs its own script has a policy of its own.
+        if name != header::CONTENT_SECURITY_POLICY || !response.headers().contains_key(&name) {
+            response.headers_mut().insert(name, HeaderValue::from_static(value));
+        }
     }
     if let Some(id) = id {
         if surface != Shape::Api {

@@ -10,11 +10,13 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::{HeaderValue, StatusCode, header};
-use serde::Serialize;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use crate::shape::{self, Shape};
+use crate::{
+    shape::{self, Shape},
+    shown::Shown,
+};
 
 /// Why a request has no answer.
 #[derive(Debug)]
@@ -65,30 +67,6 @@ impl From<CallFailure> for Failure {
             other => Self::Call(other),
         }
     }
-}
-
-/// What the client gets to see. Waits in the response's extensions until the correlation id is added.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Shown {
-    pub(crate) status: StatusCode,
-    pub(crate) code: String,
-    pub(crate) text: String,
-    pub(crate) retryable: bool,
-    pub(crate) retry_after: Option<Duration>,
-    pub(crate) run: Option<Uuid>,
-    /// The member at fault.
-    pub(crate) param: Option<String>,
-    /// More, by code.
-    pub(crate) details: Option<Map<String, Value>>,
-}
-
-/// The error body, with the run where there is one.
-#[derive(Serialize)]
-pub(crate) struct FullBody {
-    #[serde(flatten)]
-    body: ErrorBody,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    run_id: Option<Uuid>,
 }
 
 impl Failure {
@@ -195,11 +173,8 @@ fn run_status(code: &str) -> StatusCode {
 }
 
 impl Shown {
-    pub(crate) fn body(self, trace: TraceId) -> FullBody {
-        FullBody {
-            body: ErrorBody { error: self.text, code: self.code, correlation_id: trace.to_string(), retryable: self.retryable },
-            run_id: self.run,
-        }
+    pub(crate) fn body(self, trace: TraceId) -> ErrorBody {
+        ErrorBody { error: self.text, code: self.code, correlation_id: trace.to_string(), retryable: self.retryable, run_id: self.run }
     }
 
     /// The answer in the shape of a surface. `correlation` is the caller's own id, which `/v1` repeats.

@@ -16,7 +16,7 @@ use crate::{
     context::{Correlation, Facts},
     error::{Failure, Result},
     read,
-    routes::App,
+    state::App,
 };
 
 const TENANT: HeaderName = HeaderName::from_static("x-tenant-id");

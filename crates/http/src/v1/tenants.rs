@@ -19,7 +19,7 @@ use crate::{
     documented::{V1Conflicting, V1Gated, V1Invalid, V1NotFound, V1Sized},
     error::{Failure, Result},
     read::{Asked, Body, MaybeBody, Place, typed},
-    routes::App,
+    state::App,
 };
 
 /// Most entries of one page, and those of a page whose size is not given.

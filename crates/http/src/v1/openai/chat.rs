@@ -27,9 +27,8 @@ use crate::{
     bound::{Place, Streams},
     documented::{OpenAiConflicting, OpenAiGated, OpenAiInvalid, OpenAiNotFound, OpenAiSized},
     error::{Failure, Result},
-    frames,
-    routes::App,
-    shape,
+    frames, shape,
+    state::App,
     v1::gate::Body,
 };
 

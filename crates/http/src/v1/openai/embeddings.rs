@@ -15,7 +15,7 @@ use crate::{
     auth::Signed,
     documented::{OpenAiConflicting, OpenAiGated, OpenAiInvalid, OpenAiNotFound, OpenAiSized},
     error::Result,
-    routes::App,
+    state::App,
     v1::{
         gate::Body,
         gateway::{encoding, vector},

@@ -33,7 +33,7 @@ use crate::{
     error::Result,
     frames,
     read::Place as InPath,
-    routes::App,
+    state::App,
     v1::gate,
 };
 
