@@ -6,7 +6,7 @@ TARGET  ?= $(or $(CARGO_TARGET_DIR),target)
 OUTPUT   = $(TARGET)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
 AIOX     = $(OUTPUT)/aiox
 
-.PHONY: help up verify down build test lint fmt bench
+.PHONY: help up verify down build test lint fmt bench spec
 
 help:            ## Show this list
 	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/: .*## /\t/' | expand -t 12
@@ -34,6 +34,9 @@ lint: tools      ## Format and lints alone
 
 fmt:             ## Format the code
 	cargo fmt --all
+
+spec: tools     ## Write openapi/, schemas/ and aiox.example.toml from the code
+	cargo run --quiet --locked -p xtask -- spec
 
 bench: PROFILE = release
 bench: build     ## Load harness against a fresh hub; writes target/bench/main-job.jsonl

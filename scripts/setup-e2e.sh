@@ -7,4 +7,4 @@ set -euo pipefail
 
 "$root_dir/scripts/setup-xmpp.sh" "$@"
 install_packages "end-to-end tests" openssl
-python_tools e2e 'slixmpp==1.17.0' 'aiohttp==3.14.5' 'openai==3.54.0'
+python_tools e2e 'slixmpp==1.17.0' 'aiohttp==3.14.5' 'jsonschema==4.26.0' 'openai==3.54.0'

@@ -17,6 +17,7 @@ step "lints"
 cargo clippy --locked --workspace --all-targets -- -D warnings
 
 step "unit, contract and door tests, on SQLite and Postgres"
+rm -rf "${CARGO_TARGET_DIR:-target}/spec/exercised"
 AIOX_TEST_REQUIRE=postgres scripts/with-postgres.sh cargo test --locked --workspace
 
 step "the program"
@@ -30,4 +31,13 @@ step "the README's commands"
 scripts/test-readme.sh "$bin/aiox"
 
 step "end to end: two hubs, two XMPP servers, real clients"
-AIOX_BIN="$(realpath "$bin/aiox")" .aiox/tools/e2e/bin/python tests/e2e/run.py
+# The last line of all is the one of these; what they and the tests before exercised is compared with the documents above it.
+result=0
+cases=$(mktemp)
+trap 'rm -f "$cases"' EXIT
+AIOX_BIN="$(realpath "$bin/aiox")" .aiox/tools/e2e/bin/python tests/e2e/run.py | tee "$cases" || result=$?
+
+step "every operation of the documents was exercised"
+cargo run --quiet --locked -p xtask -- spec exercised || result=1
+tail -n 1 "$cases"
+exit "$result"

@@ -4,18 +4,22 @@ use std::{net::SocketAddr, sync::Arc};
 
 use aiox_app::{Accounts, Federated, accounts::Origin};
 use aiox_core::{Caller, Door, Error, Scope};
-use aiox_model::{TraceId, body::ErrorBody, federation::PeerRecord};
+use aiox_model::{
+    TraceId,
+    body::{Data, ErrorBody, List, Message},
+    federation::{ConfirmPeer, NewPeer, OwnHub, PeerRecord, PeerView},
+};
 use axum::{
     Json, Router,
     extract::{ConnectInfo, Path, Request, State},
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
-    routing::{get, post},
 };
-use serde::Deserialize;
-use serde_json::{Value, json};
+use utoipa::openapi::OpenApi;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
+    documented::{Gated, NotFound, Standing},
     peers::{Allowances, PeerError, Peers},
     publish::Publisher,
 };
@@ -35,16 +39,28 @@ pub struct PeerAdmin {
     pub ids: Arc<dyn aiox_core::ports::Ids>,
 }
 
+type PeerData = Data<PeerView>;
+type PeerList = List<PeerView>;
+type OwnHubData = Data<OwnHub>;
+
 /// The routes.
 pub fn routes(admin: PeerAdmin) -> Router {
-    Router::new()
-        .route("/api/v1/admin/peers", get(list).post(propose))
-        .route("/api/v1/admin/peers/self", get(own))
-        .route("/api/v1/admin/peers/{domain}", get(show).delete(remove))
-        .route("/api/v1/admin/peers/{domain}/confirm", post(confirm))
-        .route("/api/v1/admin/peers/{domain}/suspend", post(suspend))
-        .route("/api/v1/admin/peers/{domain}/resume", post(resume))
-        .with_state(admin)
+    documented().with_state(admin).split_for_parts().0
+}
+
+/// The document of these routes.
+pub fn operations() -> OpenApi {
+    documented().into_openapi()
+}
+
+fn documented() -> OpenApiRouter<PeerAdmin> {
+    OpenApiRouter::new()
+        .routes(routes!(list, propose))
+        .routes(routes!(own))
+        .routes(routes!(show, remove))
+        .routes(routes!(confirm))
+        .routes(routes!(suspend))
+        .routes(routes!(resume))
 }
 
 struct Refused(Error, TraceId);
@@ -69,12 +85,13 @@ impl IntoResponse for Refused {
             code: error.code().to_owned(),
             correlation_id: trace.to_string(),
             retryable: error.retryable(),
+            run_id: None,
         };
         (status, Json(body)).into_response()
     }
 }
 
-type Answer = Result<Json<Value>, Refused>;
+type Answer<T = Data<PeerView>> = Result<Json<T>, Refused>;
 
 impl PeerAdmin {
     async fn caller(&self, headers: &HeaderMap, address: Option<SocketAddr>) -> Result<Caller, Refused> {
@@ -90,30 +107,19 @@ impl PeerAdmin {
         Ok(caller)
     }
 
-    async fn view(&self, record: PeerRecord, caller: &Caller) -> Answer {
+    async fn view(&self, record: PeerRecord, caller: &Caller) -> Result<PeerView, Refused> {
         let waiting = self.federated.waiting(&record.domain).await.map_err(|error| Refused(error, caller.trace))?;
-        let mut view = serde_json::to_value(&record).map_err(|error| Refused(Error::internal(error), caller.trace))?;
-        view["waiting"] = json!(waiting);
-        Ok(Json(json!({ "data": view })))
+        Ok(PeerView { record, waiting })
+    }
+
+    async fn shown(&self, record: PeerRecord, caller: &Caller) -> Answer {
+        Ok(Json(Data { data: self.view(record, caller).await? }))
     }
 }
 
 fn failed(caller: &Caller) -> impl Fn(PeerError) -> Refused + use<> {
     let trace = caller.trace;
     move |error| Refused(error.into(), trace)
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Propose {
-    domain: String,
-    url: String,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Confirm {
-    fingerprint: String,
 }
 
 type Address = Option<axum::Extension<ConnectInfo<SocketAddr>>>;
@@ -127,37 +133,118 @@ async fn body<T: serde::de::DeserializeOwned>(request: Request, caller: &Caller)
     serde_json::from_slice(&bytes).map_err(|error| Refused(Error::invalid("body", error.to_string()), caller.trace))
 }
 
-async fn own(State(admin): State<PeerAdmin>, info: Address, headers: HeaderMap) -> Answer {
+/// Read what peers are told about this hub
+///
+/// Its trust document and the fingerprint that the operator of the other hub compares. Peers are administered only where federation is on; elsewhere these paths are 404.
+#[utoipa::path(
+    get,
+    path = "/api/v1/admin/peers/self",
+    tag = "peers",
+    operation_id = "get_own_hub",
+    security(("bearer" = ["peers:admin"]), ("api_key" = ["peers:admin"])),
+    responses(
+        (status = 200, description = "This hub.", body = OwnHubData),
+        Gated
+    )
+)]
+async fn own(State(admin): State<PeerAdmin>, info: Address, headers: HeaderMap) -> Answer<Data<OwnHub>> {
     let caller = admin.caller(&headers, address(info)).await?;
     let failed = |error: aiox_crypto::jws::JwsError| Refused(Error::internal(error), caller.trace);
     let fingerprint = admin.publisher.fingerprint().map_err(failed)?;
     let document = admin.publisher.document().map_err(failed)?;
-    Ok(Json(json!({ "data": { "fingerprint": fingerprint, "document": document } })))
+    Ok(Json(Data { data: OwnHub { fingerprint, document } }))
 }
 
-async fn list(State(admin): State<PeerAdmin>, info: Address, headers: HeaderMap) -> Answer {
+/// List the peers
+///
+/// With their trust documents, and what waits to be delivered.
+#[utoipa::path(
+    get,
+    path = "/api/v1/admin/peers",
+    tag = "peers",
+    operation_id = "list_peers",
+    security(("bearer" = ["peers:admin"]), ("api_key" = ["peers:admin"])),
+    responses(
+        (status = 200, description = "The peers.", body = PeerList),
+        Gated
+    )
+)]
+async fn list(State(admin): State<PeerAdmin>, info: Address, headers: HeaderMap) -> Answer<List<PeerView>> {
     let caller = admin.caller(&headers, address(info)).await?;
     let mut all = Vec::new();
     for record in admin.peers.list().await.map_err(failed(&caller))? {
-        let Json(mut view) = admin.view(record, &caller).await?;
-        all.push(view["data"].take());
+        all.push(admin.view(record, &caller).await?);
     }
-    Ok(Json(json!({ "data": all })))
+    Ok(Json(List { data: all }))
 }
 
+/// Propose a peer
+///
+/// Fetches its trust document. Nothing is allowed until an operator has confirmed the fingerprint.
+#[utoipa::path(
+    post,
+    path = "/api/v1/admin/peers",
+    tag = "peers",
+    operation_id = "propose_peer",
+    security(("bearer" = ["peers:admin"]), ("api_key" = ["peers:admin"])),
+    request_body = NewPeer,
+    responses(
+        (status = 200, description = "The peer, proposed.", body = PeerData),
+        Gated,
+        (status = 400, description = "A member is wrong (`invalid_request`).", body = ErrorBody),
+        (status = 409, description = "The peer is there already (`peer_state`), or its document is refused (`peer_document_refused`).", body = ErrorBody),
+        (status = 413, description = "The body is larger than 64 KiB (`too_large`).", body = ErrorBody)
+    )
+)]
 async fn propose(State(admin): State<PeerAdmin>, info: Address, headers: HeaderMap, request: Request) -> Answer {
     let caller = admin.caller(&headers, address(info)).await?;
-    let wanted: Propose = body(request, &caller).await?;
+    let wanted: NewPeer = body(request, &caller).await?;
     let record = admin.peers.propose(&wanted.domain, &wanted.url).await.map_err(failed(&caller))?;
-    admin.view(record, &caller).await
+    admin.shown(record, &caller).await
 }
 
+/// Read a peer
+///
+/// With its trust document, and what waits to be delivered.
+#[utoipa::path(
+    get,
+    path = "/api/v1/admin/peers/{domain}",
+    tag = "peers",
+    operation_id = "get_peer",
+    security(("bearer" = ["peers:admin"]), ("api_key" = ["peers:admin"])),
+    params(("domain" = String, Path, description = "The peer's trust domain.")),
+    responses(
+        (status = 200, description = "The peer.", body = PeerData),
+        Gated,
+        NotFound
+    )
+)]
 async fn show(State(admin): State<PeerAdmin>, info: Address, headers: HeaderMap, Path(domain): Path<String>) -> Answer {
     let caller = admin.caller(&headers, address(info)).await?;
     let record = admin.peers.show(&domain).await.map_err(failed(&caller))?;
-    admin.view(record, &caller).await
+    admin.shown(record, &caller).await
 }
 
+/// Confirm a peer
+///
+/// The fingerprint must be that of the fetched document. From then on the peer may do what the visibility and the grants of agents let through.
+#[utoipa::path(
+    post,
+    path = "/api/v1/admin/peers/{domain}/confirm",
+    tag = "peers",
+    operation_id = "confirm_peer",
+    security(("bearer" = ["peers:admin"]), ("api_key" = ["peers:admin"])),
+    params(("domain" = String, Path, description = "The peer's trust domain.")),
+    request_body = ConfirmPeer,
+    responses(
+        (status = 200, description = "The peer, active.", body = PeerData),
+        Gated,
+        NotFound,
+        Standing,
+        (status = 400, description = "It is not the fingerprint of the document, or a member is wrong (`invalid_request`).", body = ErrorBody),
+        (status = 413, description = "The body is larger than 64 KiB (`too_large`).", body = ErrorBody)
+    )
+)]
 async fn confirm(
     State(admin): State<PeerAdmin>,
     info: Address,
@@ -166,25 +253,75 @@ async fn confirm(
     request: Request,
 ) -> Answer {
     let caller = admin.caller(&headers, address(info)).await?;
-    let typed: Confirm = body(request, &caller).await?;
+    let typed: ConfirmPeer = body(request, &caller).await?;
     let record = admin.peers.confirm(&domain, &typed.fingerprint, Allowances::everything()).await.map_err(failed(&caller))?;
-    admin.view(record, &caller).await
+    admin.shown(record, &caller).await
 }
 
+/// Suspend a peer
+///
+/// Its connections end at once. What waits for it stays.
+#[utoipa::path(
+    post,
+    path = "/api/v1/admin/peers/{domain}/suspend",
+    tag = "peers",
+    operation_id = "suspend_peer",
+    security(("bearer" = ["peers:admin"]), ("api_key" = ["peers:admin"])),
+    params(("domain" = String, Path, description = "The peer's trust domain.")),
+    responses(
+        (status = 200, description = "The peer, suspended.", body = PeerData),
+        Gated,
+        NotFound,
+        Standing
+    )
+)]
 async fn suspend(State(admin): State<PeerAdmin>, info: Address, headers: HeaderMap, Path(domain): Path<String>) -> Answer {
     let caller = admin.caller(&headers, address(info)).await?;
     let record = admin.peers.suspend(&domain).await.map_err(failed(&caller))?;
-    admin.view(record, &caller).await
+    admin.shown(record, &caller).await
 }
 
+/// Resume a suspended peer
+///
+/// What waits for it is delivered.
+#[utoipa::path(
+    post,
+    path = "/api/v1/admin/peers/{domain}/resume",
+    tag = "peers",
+    operation_id = "resume_peer",
+    security(("bearer" = ["peers:admin"]), ("api_key" = ["peers:admin"])),
+    params(("domain" = String, Path, description = "The peer's trust domain.")),
+    responses(
+        (status = 200, description = "The peer, active.", body = PeerData),
+        Gated,
+        NotFound,
+        Standing
+    )
+)]
 async fn resume(State(admin): State<PeerAdmin>, info: Address, headers: HeaderMap, Path(domain): Path<String>) -> Answer {
     let caller = admin.caller(&headers, address(info)).await?;
     let record = admin.peers.resume(&domain).await.map_err(failed(&caller))?;
-    admin.view(record, &caller).await
+    admin.shown(record, &caller).await
 }
 
-async fn remove(State(admin): State<PeerAdmin>, info: Address, headers: HeaderMap, Path(domain): Path<String>) -> Answer {
+/// Remove a peer
+///
+/// Its connections end, its agents are forgotten.
+#[utoipa::path(
+    delete,
+    path = "/api/v1/admin/peers/{domain}",
+    tag = "peers",
+    operation_id = "remove_peer",
+    security(("bearer" = ["peers:admin"]), ("api_key" = ["peers:admin"])),
+    params(("domain" = String, Path, description = "The peer's trust domain.")),
+    responses(
+        (status = 200, description = "Done.", body = Message),
+        Gated,
+        NotFound
+    )
+)]
+async fn remove(State(admin): State<PeerAdmin>, info: Address, headers: HeaderMap, Path(domain): Path<String>) -> Answer<Message> {
     let caller = admin.caller(&headers, address(info)).await?;
     admin.peers.remove(&domain).await.map_err(failed(&caller))?;
-    Ok(Json(json!({ "message": "peer removed" })))
+    Ok(Json(Message { message: "peer removed".into() }))
 }

@@ -16,17 +16,17 @@ use aiox_core::{
     Error,
     ports::{Clock, RateLimiter, ReplayGuard},
 };
-use aiox_model::federation::{MAX_BATCH_BYTES, PeerOperations};
+use aiox_model::federation::{MAX_BATCH_BYTES, PeerOperations, Problem};
 use axum::{
-    Extension, Router,
+    Extension, Json, Router,
     body::{Body, Bytes, to_bytes},
     extract::FromRef,
     response::{IntoResponse, Response},
-    routing::{get, post},
 };
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use serde_json::json;
 use tokio::time::timeout;
+use utoipa::openapi::OpenApi;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     local::LocalNode,
@@ -88,22 +88,34 @@ impl FromRef<Handle> for Arc<Shared> {
 /// The routes of the peer listener. Served only by [`crate::listener::serve`], which adds the peer's identity to each request.
 pub fn routes(door: Door) -> Router {
     let handle = Handle(Arc::new(Shared { door, streams: Mutex::default() }));
-    Router::new()
-        .route("/fed/v1/hello", post(reads::hello))
-        .route("/fed/v1/capabilities", get(reads::capabilities))
-        .route("/fed/v1/directory", get(reads::directory))
-        .route("/fed/v1/conversations", get(reads::conversations))
-        .route("/fed/v1/runs/{id}/events", get(stream::events))
-        .route("/fed/v1/envelopes", post(envelopes::envelopes))
-        .fallback(|| async { problem(StatusCode::NOT_FOUND, "not_found") })
-        .with_state(handle)
+    let routes = documented().with_state(handle).split_for_parts().0;
+    routes.fallback(|| async { problem(StatusCode::NOT_FOUND, "not_found") })
+}
+
+/// The document of these routes.
+pub fn operations() -> OpenApi {
+    documented().into_openapi()
+}
+
+fn documented() -> OpenApiRouter<Handle> {
+    OpenApiRouter::new()
+        .routes(routes!(reads::hello))
+        .routes(routes!(reads::capabilities))
+        .routes(routes!(reads::directory))
+        .routes(routes!(reads::conversations))
+        .routes(routes!(stream::events))
+        .routes(routes!(envelopes::envelopes))
 }
 
 /// An error body (RFC 9457) with a stable code and nothing else.
 fn problem(status: StatusCode, code: &str) -> Response {
-    let body =
-        json!({ "type": "about:blank", "title": status.canonical_reason().unwrap_or("Error"), "status": status.as_u16(), "code": code });
-    let mut response = (status, body.to_string()).into_response();
+    let body = Problem {
+        kind: "about:blank".into(),
+        title: status.canonical_reason().unwrap_or("Error").into(),
+        status: status.as_u16(),
+        code: code.into(),
+    };
+    let mut response = (status, Json(body)).into_response();
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
     response
 }

@@ -12,6 +12,7 @@
 pub mod admin;
 mod backoff;
 pub mod delivery;
+mod documented;
 pub mod door;
 pub mod durable;
 pub mod envelope;

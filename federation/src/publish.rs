@@ -4,16 +4,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use aiox_core::ports::Clock;
 use aiox_crypto::jws::JwsError;
-use aiox_model::Ts;
+use aiox_model::{Ts, body::ErrorBody, federation::TrustDocument};
 use axum::{
     Router,
     extract::State,
     response::{IntoResponse, Response},
-    routing::get,
 };
 use http::{StatusCode, header};
 use rustls_pki_types::CertificateDer;
 use serde_json::Value;
+use utoipa::openapi::OpenApi;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     local::LocalNode,
@@ -75,9 +76,35 @@ impl Publisher {
 
 /// `GET /.well-known/aiox-federation.json`, for the public listener.
 pub fn routes(publisher: Arc<Publisher>) -> Router {
-    Router::new().route(trust::PATH, get(serve)).with_state(publisher)
+    documented().with_state(publisher).split_for_parts().0
 }
 
+/// The document of these routes.
+pub fn operations() -> OpenApi {
+    documented().into_openapi()
+}
+
+fn documented() -> OpenApiRouter<Arc<Publisher>> {
+    OpenApiRouter::new().routes(routes!(serve))
+}
+
+/// Read the trust document of this hub
+///
+/// What another hub needs to know before it can be a peer: nodes, roots, keys. Signed; refreshed by peers as often as `refresh_hint` says. Needs no credential. Only where
+/// federation is on.
+#[utoipa::path(
+    get,
+    path = "/.well-known/aiox-federation.json",
+    tag = "federation",
+    operation_id = "get_trust_document",
+    security(()),
+    responses(
+        (status = 200, description = "The document. `Cache-Control: max-age=60`.", body = TrustDocument),
+        (status = 429, description = "Too many requests (`rate_limited`).", body = ErrorBody),
+        (status = 500, description = "A defect of the hub (`internal_error`).", body = ErrorBody),
+        (status = 503, description = "The document cannot be signed now; no body. Or the request took too long (`request_timeout`).")
+    )
+)]
 async fn serve(State(publisher): State<Arc<Publisher>>) -> Response {
     match publisher.document() {
         Ok(document) => {

@@ -4,10 +4,9 @@ use aiox_core::ports::{Ids, ReplayGuard};
 use aiox_crypto::jws::{self, JwsError};
 use aiox_model::{
     Ts,
-    federation::{MAX_SAFE_INTEGER, NodeId},
+    federation::{Audience, Confirmation, MAX_SAFE_INTEGER, NodeId, TokenClaims},
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{local::LocalNode, roster::Peer, tls::PeerIdentity};
@@ -85,35 +84,6 @@ pub enum TokenError {
     Scope,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(untagged)]
-enum Audience {
-    One(String),
-    Many(Vec<String>),
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-struct Confirmation {
-    #[serde(rename = "x5t#S256")]
-    thumbprint: String,
-}
-
-/// The claims. `sub` is the sending node: an envelope carries the acting user itself.
-#[derive(Debug, Serialize, Deserialize)]
-struct Claims {
-    iss: String,
-    aud: Audience,
-    sub: String,
-    iat: i64,
-    exp: i64,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    nbf: Option<i64>,
-    jti: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    cnf: Option<Confirmation>,
-    scope: String,
-}
-
 /// Makes the token of one request to `audience`. Take the connection first: `thumbprint` is that of the certificate it was opened with.
 ///
 /// # Errors
@@ -127,7 +97,7 @@ pub fn mint(
     ids: &dyn Ids,
 ) -> Result<String, JwsError> {
     let iat = now.seconds();
-    let claims = Claims {
+    let claims = TokenClaims {
         iss: local.id.to_string(),
         aud: Audience::One(audience.to_string()),
         sub: local.id.to_string(),
@@ -172,7 +142,7 @@ impl Judge<'_> {
         }
         let (payload, _) = self.peer.token_keys.verify(TYPE, token).map_err(TokenError::Jws)?;
         let claims: Value = jws::read_strict(&payload).map_err(|_| TokenError::Claims)?;
-        let claims: Claims = serde_json::from_value(claims).map_err(|_| TokenError::Claims)?;
+        let claims: TokenClaims = serde_json::from_value(claims).map_err(|_| TokenError::Claims)?;
         self.judge(&claims)?;
         // The guard comes last: a refused token must not fill it, nor use up the jti of an honest one.
         let until = Ts::from_seconds(claims.exp + self.skew);
@@ -186,7 +156,7 @@ impl Judge<'_> {
         }
     }
 
-    fn judge(&self, claims: &Claims) -> Result<(), TokenError> {
+    fn judge(&self, claims: &TokenClaims) -> Result<(), TokenError> {
         if claims.iss != self.connection.node.as_str() || claims.sub != claims.iss {
             return Err(TokenError::Issuer);
         }

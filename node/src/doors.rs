@@ -5,14 +5,14 @@ use std::{sync::Arc, time::Duration};
 use aiox_config::Mode;
 use aiox_crypto::system::SystemIds;
 use aiox_federation::admin::{self, PeerAdmin};
-use aiox_http::{Health, HttpOptions, HttpState, V1Options};
+use aiox_http::{Health, HttpOptions, HttpState, V1Options, published};
 use anyhow::{Context as _, Result};
 use axum::Router;
 use metrics_exporter_prometheus::PrometheusHandle;
 
 use crate::{hub::Hub, identity};
 
-/// REST, health, metrics; with federation also the trust document and the peers' administration.
+/// REST, health, metrics, the documents; with federation also the trust document and the peers' administration.
 ///
 /// # Errors
 /// When a setting of the listener is wrong.
@@ -51,7 +51,8 @@ pub fn router(hub: &Hub, health: Arc<dyn Health>, metrics: PrometheusHandle) -> 
         metrics: Arc::new(move || metrics.render()),
         options,
     };
-    let Some(federation) = &hub.federation else { return Ok(aiox_http::router(state)) };
+    let documents = published::routes(|| aiox_specgen::documents().into_iter().collect());
+    let Some(federation) = &hub.federation else { return Ok(aiox_http::router_with(state, documents)) };
     let peers = PeerAdmin {
         peers: federation.peers().clone(),
         publisher: federation.publisher().clone(),
@@ -59,5 +60,5 @@ pub fn router(hub: &Hub, health: Arc<dyn Health>, metrics: PrometheusHandle) -> 
         federated: hub.federated.clone(),
         ids: Arc::new(SystemIds),
     };
-    Ok(aiox_http::router_with(state, admin::routes(peers).merge(federation.public_routes())))
+    Ok(aiox_http::router_with(state, documents.merge(admin::routes(peers)).merge(federation.public_routes())))
 }

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import aiohttp
 
+import documented
 from run_stream import RunStream
 from xmpp_client import LoginRefused, XmppClient
 
@@ -86,6 +87,7 @@ class Account:
         """Calls the hub as this user; returns the answer's `data`, or the whole answer where it has none."""
         async with self._session() as session, session.request(method, self.hub.http + path, json=document) as response:
             body = await response.json(content_type=None) if response.content_length != 0 else None
+            documented.judge(method, path, response.status, response.content_type, body)
             if response.status >= 300:
                 raise RestError(response.status, body)
             return body["data"] if isinstance(body, dict) and "data" in body else body
@@ -126,8 +128,10 @@ class Account:
     @contextlib.asynccontextmanager
     async def _stream(self, method: str, path: str, document=None):
         async with self._session() as session, session.request(method, self.hub.http + path, json=document) as response:
+            body = None if response.status == 200 else await response.json(content_type=None)
+            documented.judge(method, path, response.status, response.content_type, body)
             if response.status != 200:
-                raise RestError(response.status, await response.json(content_type=None))
+                raise RestError(response.status, body)
             yield RunStream(response.content)
 
     def _session(self) -> aiohttp.ClientSession:

@@ -1,13 +1,14 @@
 //! Tasks of the repository's own workflow: `cargo run -p xtask -- <task>`.
 //!
 //! `proto` writes the generated protocol code, `graph` writes `docs/crate-graph.txt`, `migrations` records new migrations in
-//! `migrations/CHECKSUMS`. `cargo test -p xtask` holds the rules of the house.
+//! `migrations/CHECKSUMS`, `spec` writes the OpenAPI documents, schemas and example configuration. `cargo test -p xtask` holds the rules of the house.
 #![cfg_attr(test, expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test"))]
 
 mod house;
 #[cfg(test)]
 mod modules;
 mod proto;
+mod spec;
 #[cfg(test)]
 mod tests;
 
@@ -16,6 +17,7 @@ fn main() -> anyhow::Result<()> {
         Some("proto") => proto::generate(),
         Some("graph") => house::write_graph(),
         Some("migrations") => house::write_checksums(),
-        _ => anyhow::bail!("tasks: proto, graph, migrations"),
+        Some("spec") => spec::run(std::env::args().nth(2).as_deref()),
+        _ => anyhow::bail!("tasks: proto, graph, migrations, spec [bless | exercised]"),
     }
 }

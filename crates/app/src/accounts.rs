@@ -20,7 +20,7 @@ use aiox_model::{
     account::{ApiKey, Login, NewApiKey, Register, TokenPair, User},
 };
 use aiox_store::{
-    Store,
+    Remembered, Store,
     accounts::{self, ApiKeyRow, Refreshed, UserRow},
     audit::AuditRow,
 };
@@ -70,6 +70,7 @@ const BAD_LOGIN: Error = Error::Unauthenticated("invalid email or password");
 #[derive(Clone)]
 pub struct Accounts {
     store: Store,
+    remembered: Remembered,
     vault: Vault,
     tokens: Arc<Tokens>,
     names: HubNames,
@@ -112,6 +113,7 @@ impl Accounts {
         options: AccountsOptions,
     ) -> Self {
         Self {
+            remembered: Remembered::new(store.clone()),
             store,
             vault,
             tokens: Arc::new(tokens),
@@ -365,7 +367,7 @@ impl Accounts {
     /// Database errors.
     pub async fn caller_for_jid(&self, jid: &BareJid, trace: TraceId) -> Result<Option<Caller>> {
         if jid.domain() == self.names.domain() {
-            let user = self.store.account_by_name(jid.local()).await?;
+            let user = self.remembered.account_by_name(jid.local()).await?;
             let Some(user) = user.filter(|user| user.active) else { return Ok(None) };
             return self.admitted(self.caller(&user, None, trace, Door::Xmpp, None)?).await.map(Some);
         }

@@ -10,7 +10,7 @@ use aiox_model::{
     AgentId, BareJid,
     agent::{AgentCard, GranteeKind},
 };
-use aiox_store::{AsDb, Store, agents, agents::AgentRow, peers};
+use aiox_store::{AsDb, Remembered, Store, agents, agents::AgentRow, peers};
 
 use crate::{HubNames, names::agents_domain};
 
@@ -64,6 +64,7 @@ pub enum Target {
 #[derive(Clone)]
 pub struct Directory {
     store: Store,
+    remembered: Remembered,
     names: HubNames,
 }
 
@@ -72,8 +73,8 @@ const MISSING: Error = Error::NotFound("agent");
 impl Directory {
     /// A directory of this hub's agents and of its peers'.
     #[must_use]
-    pub const fn new(store: Store, names: HubNames) -> Self {
-        Self { store, names }
+    pub fn new(store: Store, names: HubNames) -> Self {
+        Self { remembered: Remembered::new(store.clone()), store, names }
     }
 
     /// Names of this hub.
@@ -135,11 +136,11 @@ impl Directory {
 
     async fn find(&self, agent: &AgentRef) -> Result<Found> {
         let row = match agent {
-            AgentRef::Id(id) => self.store.agent(*id).await?,
-            AgentRef::Handle(name) => self.store.agent_by_name(name).await?,
+            AgentRef::Id(id) => self.remembered.agent(*id).await?,
+            AgentRef::Handle(name) => self.remembered.agent_by_name(name).await?,
             AgentRef::Jid(jid) if jid.domain() == self.names.agents_domain() => match id_of(jid.local()) {
-                Some(id) => self.store.agent(id).await?,
-                None => self.store.agent_by_name(jid.local()).await?,
+                Some(id) => self.remembered.agent(id).await?,
+                None => self.remembered.agent_by_name(jid.local()).await?,
             },
             AgentRef::Jid(jid) => return remote(&mut self.store.read().await?, jid).await,
         };

@@ -27,7 +27,7 @@ use aiox_model::{
     RunId, Ts,
     run::{RunError, RunEvent, RunStatus},
 };
-use aiox_store::{Advance, Ending, Journal, NewEvent, Store, agents, quotas, runs, runs::RunRow};
+use aiox_store::{Advance, Ending, Journal, NewEvent, Remembered, Store, agents, quotas, runs, runs::RunRow};
 use dashmap::DashMap;
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, Semaphore, mpsc};
@@ -132,6 +132,7 @@ struct Connected {
 
 struct Inner {
     store: Store,
+    remembered: Remembered,
     journal: Journal,
     queue: Arc<dyn WorkQueue>,
     events: Arc<dyn Events>,
@@ -194,6 +195,7 @@ impl Dispatch {
     ) -> (Self, Watch) {
         let (lost, back) = mpsc::unbounded_channel();
         let inner = Arc::new(Inner {
+            remembered: Remembered::new(store.clone()),
             store,
             journal,
             queue,

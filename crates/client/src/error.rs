@@ -85,6 +85,7 @@ pub(crate) async fn successful(response: Response) -> Result<Response> {
         code: "unknown".into(),
         correlation_id: String::new(),
         retryable: status.is_server_error(),
+        run_id: None,
     });
     Err(Error::of_body(status.as_u16(), body, retry_after))
 }

@@ -24,6 +24,7 @@ use figment::{
     providers::{Format, Serialized, Toml},
     value::{Dict, Map, Tag, Value},
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use error::ConfigError;
@@ -33,7 +34,7 @@ pub use sections::{
 };
 
 /// Everything.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
     /// The hub itself.

@@ -1,7 +1,8 @@
 //! Texts that are never printed.
 
-use std::{fmt, path::Path};
+use std::{borrow::Cow, fmt, path::Path};
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -38,6 +39,17 @@ impl Serialize for Secret {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
         // Only defaults are serialized, and no default holds a secret.
         s.serialize_str("[secret]")
+    }
+}
+impl JsonSchema for Secret {
+    fn schema_name() -> Cow<'static, str> {
+        "Secret".into()
+    }
+    fn inline_schema() -> bool {
+        true
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": ["string", "number", "boolean"] })
     }
 }
 impl<'de> Deserialize<'de> for Secret {

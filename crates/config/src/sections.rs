@@ -2,12 +2,13 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{ConfigError, Secret, secret::resolve};
 
 /// How careful the hub is at start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
     /// Missing secrets are made and kept in the data directory; clear text on loopback is allowed.
@@ -20,7 +21,7 @@ pub enum Mode {
 }
 
 /// The hub itself.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Hub {
     /// The domain that this hub owns. Agents' addresses, certificates and the XMPP domain follow from it.
@@ -58,7 +59,7 @@ impl Hub {
 }
 
 /// REST, SSE and WebSocket.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Http {
     /// Address to listen on.
@@ -103,7 +104,7 @@ impl Default for Http {
 }
 
 /// Which database.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Engine {
     /// A file in the data directory.
@@ -114,7 +115,7 @@ pub enum Engine {
 }
 
 /// Where the data is.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Database {
     /// Which database.
@@ -189,7 +190,7 @@ impl Database {
 }
 
 /// Who may register.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum SignUp {
     /// Everybody.
@@ -202,7 +203,7 @@ pub enum SignUp {
 }
 
 /// Sign-in and encryption at rest.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Auth {
     /// Who may register.
@@ -285,7 +286,7 @@ impl Auth {
 }
 
 /// The XMPP door.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Xmpp {
     /// Whether the door is open. Without an XMPP server beside the hub it stays closed and readiness says so.
@@ -317,7 +318,7 @@ pub struct Xmpp {
 
 /// Brakes of the XMPP door, for each pair of sender and agent. They limit how fast a loop turns; what it costs is limited by
 /// `governance`.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct XmppBrakes {
     /// Messages that may come at once.
@@ -400,7 +401,7 @@ impl Xmpp {
 }
 
 /// The workers' door.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Grpc {
     /// Address to listen on, and host that `aiox worker` dials.
@@ -459,7 +460,7 @@ impl Grpc {
 }
 
 /// Peer hubs.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Federation {
     /// Whether this hub has peers.
@@ -511,7 +512,7 @@ impl Federation {
 }
 
 /// Allowances and time limits.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Governance {
     /// Tokens of an account in a calendar day (UTC).
@@ -565,7 +566,7 @@ impl Governance {
 }
 
 /// Providers, as the hub knows them.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Llm {
     /// Provider of agents that name none.
@@ -580,7 +581,7 @@ impl Default for Llm {
 }
 
 /// Form of log lines.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
     /// For people.
@@ -591,7 +592,7 @@ pub enum LogFormat {
 }
 
 /// Logs.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Log {
     /// `error`, `warn`, `info`, `debug`, or a filter like `info,aiox_xmpp=debug`.
@@ -606,7 +607,7 @@ impl Default for Log {
 }
 
 /// A provider of a worker.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Provider {
     /// `openai`, `anthropic`, `ollama`, `openai_compatible` or `echo`. Absent = the provider's own name.
@@ -633,7 +634,7 @@ impl Provider {
 }
 
 /// `aiox worker`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Worker {
     /// Its name; absent = made from the host name and the process id.

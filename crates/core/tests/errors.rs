@@ -52,7 +52,8 @@ const CONSTRUCTORS: [&str; 6] =
 /// What a literal code may stand behind. After the last three comes another argument first.
 const PLACES: [&str; 6] = ["code: ", "retry(", "refused(", "problem(StatusCode::", "wait(StatusCode::", "verdict(Verdict::Refused"];
 /// Files with a list of codes of the form `Self::Name => "code"`.
-const LISTS: [&str; 3] = ["crates/core/src/error.rs", "federation/src/envelope.rs", "worker/src/failure.rs"];
+const LISTS: [&str; 4] =
+    ["crates/app/src/gateway/failure.rs", "crates/core/src/error.rs", "federation/src/envelope.rs", "worker/src/failure.rs"];
 
 /// Codes with the first place that sends each.
 fn sent() -> BTreeMap<String, String> {

@@ -195,7 +195,7 @@ impl Pump {
         loop {
             if self.waiting.is_empty() {
                 moved = Instant::now();
-                if self.draining && self.held.is_empty() && self.storing.is_empty() {
+                if self.draining && self.held.is_empty() && self.storing.is_empty() && self.line.is_idle() {
                     return End::Drained;
                 }
                 if self.overcommitted {
@@ -316,7 +316,10 @@ impl Pump {
                     self.line.ended(call, wire::answered(response));
                 }
             }
-            ToHub::DrainNotice(_) => self.taking = false,
+            ToHub::DrainNotice(_) => {
+                self.taking = false;
+                self.line.leave();
+            }
             // Its leases last as long as its session: any message keeps them.
             ToHub::LeaseRenew(_) => {}
             ToHub::Register(_) => tracing::debug!("a second registration is ignored"),

@@ -17,12 +17,7 @@ use http::{HeaderName, HeaderValue, Method, header};
 use tracing::Instrument as _;
 use uuid::Uuid;
 
-use crate::{
-    HttpState, address,
-    error::{Failure, Shown},
-    names::Names,
-    shape::Shape,
-};
+use crate::{HttpState, address, error::Failure, names::Names, shape::Shape, shown::Shown};
 
 /// Time for a request that does not stream or wait for an answer.
 const QUICK: Duration = Duration::from_secs(15);
@@ -76,7 +71,10 @@ pub(crate) async fn context(State(app): State<Arc<HttpState>>, mut request: Requ
         }
     }
     for (name, value) in SECURITY {
-        response.headers_mut().insert(name, HeaderValue::from_static(value));
+        // A page that runs its own script has a policy of its own.
+        if name != header::CONTENT_SECURITY_POLICY || !response.headers().contains_key(&name) {
+            response.headers_mut().insert(name, HeaderValue::from_static(value));
+        }
     }
     names.write(response.headers_mut());
     metrics::counter!("aiox_http_requests_total", "method" => method, "path" => path.clone(), "status" => response.status().as_str().to_owned())

@@ -14,7 +14,10 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use crate::shape::{self, Shape};
+use crate::{
+    shape::{self, Shape},
+    shown::Shown,
+};
 
 /// Why a request has no answer.
 #[derive(Debug)]
@@ -88,30 +91,6 @@ impl From<CallFailure> for Failure {
             other => Self::Call(other),
         }
     }
-}
-
-/// What the client gets to see. Waits in the response's extensions until the correlation id is added.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Shown {
-    pub(crate) status: StatusCode,
-    pub(crate) code: String,
-    pub(crate) text: String,
-    pub(crate) retryable: bool,
-    pub(crate) retry_after: Option<Duration>,
-    pub(crate) run: Option<Uuid>,
-    /// The member at fault, as `/api/v1` and OpenAI name it.
-    pub(crate) param: Option<String>,
-    /// More, by code.
-    pub(crate) details: Option<Map<String, Value>>,
-}
-
-/// The error body, with the run where there is one.
-#[derive(Serialize)]
-pub(crate) struct FullBody {
-    #[serde(flatten)]
-    body: ErrorBody,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    run_id: Option<Uuid>,
 }
 
 impl Failure {
@@ -231,12 +210,9 @@ fn run_status(code: &str) -> StatusCode {
 
 impl Shown {
     /// The body on `/api/v1`.
-    pub(crate) fn body(self, correlation: &str) -> FullBody {
+    pub(crate) fn body(self, correlation: &str) -> ErrorBody {
         let code = if self.code == "invalid_json" { "invalid_request".to_owned() } else { self.code };
-        FullBody {
-            body: ErrorBody { error: self.text, code, correlation_id: correlation.to_owned(), retryable: self.retryable },
-            run_id: self.run,
-        }
+        ErrorBody { error: self.text, code, correlation_id: correlation.to_owned(), retryable: self.retryable, run_id: self.run }
     }
 
     pub(crate) fn response(self, shape: Shape, correlation: &str) -> Response {

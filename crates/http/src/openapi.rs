@@ -1,7 +1,7 @@
 //! The OpenAPI document of the product listener, made of the routes themselves.
 
 use aiox_model::documents;
-use schemars::generate::SchemaSettings;
+use schemars::{SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 use utoipa::openapi::{
     InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder,
@@ -24,16 +24,22 @@ pub(crate) fn base() -> OpenApi {
     OpenApiBuilder::new().info(info).components(Some(components)).build()
 }
 
-/// The document as JSON: paths as clients know them, schemas as schemars derives them, keys in a fixed order.
+/// The document of the product listener as JSON: paths as clients know them, schemas as schemars derives them.
 #[must_use]
 pub fn finish(api: &OpenApi) -> Value {
+    complete(api, documents::register)
+}
+
+/// The same for another listener, whose documents `register` names.
+pub fn complete(api: &OpenApi, register: impl FnOnce(&mut SchemaGenerator)) -> Value {
     let mut document = serde_json::to_value(api).unwrap_or_default();
     if let Some(paths) = document.get_mut("paths").and_then(Value::as_object_mut) {
         let shown: Map<String, Value> = std::mem::take(paths).into_iter().map(|(path, item)| (verbs::public(&path), item)).collect();
         *paths = shown;
     }
-    let mut generator = SchemaSettings::draft2020_12().with(|settings| settings.definitions_path = "/components/schemas".into()).into_generator();
-    documents::register(&mut generator);
+    let mut generator =
+        SchemaSettings::draft2020_12().with(|settings| settings.definitions_path = "/components/schemas".into()).into_generator();
+    register(&mut generator);
     document["components"]["schemas"] = json!(generator.definitions());
     document
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use aiox_core::Error;
-use aiox_model::body::{Data, Message, Page};
+use aiox_model::body::{Data, List, Message, Page};
 use axum::{
     Json,
     body::{Body as RawBody, HttpBody as _},
@@ -177,6 +177,11 @@ impl Cut {
 /// `{"data": …}`.
 pub(crate) fn data<T>(data: T) -> Json<Data<T>> {
     Json(Data { data })
+}
+
+/// `{"data": […]}`, whole.
+pub(crate) fn list<T>(data: Vec<T>) -> Json<List<T>> {
+    Json(List { data })
 }
 
 /// `{"data": …}` of something new.

@@ -20,7 +20,6 @@ use axum::{
     Extension, Router,
     middleware::{from_fn, from_fn_with_state},
     response::{IntoResponse, Response},
-    routing::{delete, get, patch, post},
 };
 use http::{HeaderName, HeaderValue, Method, header};
 use tower_http::{
@@ -40,10 +39,11 @@ use crate::{
     error::{Failure, Result},
     openapi::base,
     names::{CORRELATION_ID, REQUEST_ID, TENANT_ID, TRACEPARENT},
+    plain::{no_method, plain},
+    published,
+    state::App,
     v1, verbs,
 };
-
-pub(crate) type App = Arc<HttpState>;
 
 /// The REST door. Serve it with `into_make_service_with_connect_info::<SocketAddr>()`: without it every client counts as one.
 pub fn router(state: HttpState) -> Router {
@@ -57,10 +57,16 @@ pub fn router_with(state: HttpState, more: Router) -> Router {
     let (gated, hurried) = (from_fn_with_state(app.clone(), gate), from_fn(quick));
     let routes = Router::new()
         .merge(plain(open()).route_layer(hurried.clone()))
-        .merge(plain(sign_out()).route_layer(gated.clone()).merge(plain(sign_in())).route_layer(from_fn_with_state(app.clone(), limit)).route_layer(hurried.clone()))
+        .merge(
+            plain(sign_out())
+                .route_layer(gated.clone())
+                .merge(plain(sign_in()))
+                .route_layer(from_fn_with_state(app.clone(), limit))
+                .route_layer(hurried.clone()),
+        )
         .merge(plain(quick_routes()).route_layer(gated.clone()).route_layer(hurried.clone()))
         .merge(plain(slow_routes()).route_layer(gated))
-        .merge(plain(OpenApiRouter::new().route("/api/v1/agents/{agent}/chat/ws", get(socket::open))))
+        .merge(plain(sockets()))
         .merge(v1::router(&app))
         .with_state(app.clone())
         .merge(more.method_not_allowed_fallback(no_method).layer(from_fn(quick)))
@@ -82,76 +88,70 @@ pub fn openapi() -> OpenApi {
         .merge(sign_out())
         .merge(quick_routes())
         .merge(slow_routes())
+        .merge(sockets())
         .merge(v1::routes());
-    all.into_openapi()
-}
-
-/// The routes without their document. An unknown method is answered as the contract says.
-pub(crate) fn plain(documented: OpenApiRouter<App>) -> Router<App> {
-    documented.split_for_parts().0.method_not_allowed_fallback(no_method)
+    let mut api = all.into_openapi();
+    api.merge(published::operations());
+    api
 }
 
 fn open() -> OpenApiRouter<App> {
     OpenApiRouter::new()
-        .route("/health/live", get(health::live))
-        .route("/health/ready", get(health::ready))
-        .route("/health", get(health::ready))
-        .route("/metrics", get(health::metrics))
+        .routes(routes!(health::live))
+        .routes(routes!(health::ready))
+        .routes(routes!(health::health))
+        .routes(routes!(health::metrics))
 }
 
 fn sign_in() -> OpenApiRouter<App> {
-    OpenApiRouter::new()
-        .route("/api/v1/auth/register", post(auth::register))
-        .route("/api/v1/auth/login", post(auth::login))
-        .route("/api/v1/auth/refresh", post(auth::refresh))
+    OpenApiRouter::new().routes(routes!(auth::register)).routes(routes!(auth::login)).routes(routes!(auth::refresh))
 }
 
 fn sign_out() -> OpenApiRouter<App> {
-    OpenApiRouter::new().route("/api/v1/auth/logout", post(auth::logout))
+    OpenApiRouter::new().routes(routes!(auth::logout))
 }
 
 fn quick_routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
-        .route("/api/v1/me", get(account::me))
-        .route("/api/v1/me/password", post(account::password))
-        .route("/api/v1/keys", get(account::keys).post(account::create_key))
-        .route("/api/v1/keys/{key}", delete(account::revoke_key))
+        .routes(routes!(account::me))
+        .routes(routes!(account::password))
+        .routes(routes!(account::keys, account::create_key))
+        .routes(routes!(account::revoke_key))
         .routes(routes!(agents::list, agents::create))
-        .route("/api/v1/agents/{agent}", get(agents::show).put(agents::update).delete(agents::delete))
-        .route("/api/v1/agents/{agent}/restore", post(agents::restore))
-        .route("/api/v1/agents/{agent}/grants", get(agents::grants).post(agents::grant))
-        .route("/api/v1/agents/{agent}/grants/{grant}", delete(agents::revoke))
-        .route("/api/v1/agents/{agent}/audit", get(audit::of_agent))
-        .route("/api/v1/agents/{agent}/executions", get(runs::with_agent))
-        .route("/api/v1/agents/{agent}/conversations", get(conversations::with_agent))
-        .route("/api/v1/agents/{agent}/history", get(conversations::history))
-        .route("/api/v1/governance/quota", get(account::quota))
-        .route("/api/v1/governance/audit", get(audit::own))
-        .route("/api/v1/conversations", get(conversations::list))
-        .route("/api/v1/conversations/{conversation}/messages", get(conversations::messages))
-        .route("/api/v1/runs", get(runs::latest))
-        .route("/api/v1/runs/{run}", get(runs::show))
-        .route("/api/v1/runs/{run}/cancel", post(runs::cancel))
-        .route("/api/v1/mesh/agents", get(agents::mesh))
-        .route("/api/v1/admin/users", get(admin::users).post(admin::create_user))
-        .route("/api/v1/admin/users/{user}", patch(admin::change_user))
-        .route("/api/v1/admin/invites", post(admin::invite))
-        .route("/api/v1/admin/workers", get(admin::workers))
+        .routes(routes!(agents::show, agents::update, agents::delete))
+        .routes(routes!(agents::restore))
+        .routes(routes!(agents::grants, agents::grant))
+        .routes(routes!(agents::revoke))
+        .routes(routes!(audit::of_agent))
+        .routes(routes!(runs::with_agent))
+        .routes(routes!(conversations::with_agent))
+        .routes(routes!(conversations::history))
+        .routes(routes!(account::quota))
+        .routes(routes!(audit::own))
+        .routes(routes!(conversations::list))
+        .routes(routes!(conversations::messages))
+        .routes(routes!(runs::latest))
+        .routes(routes!(runs::show))
+        .routes(routes!(runs::cancel))
+        .routes(routes!(agents::mesh))
+        .routes(routes!(admin::users, admin::create_user))
+        .routes(routes!(admin::change_user))
+        .routes(routes!(admin::invite))
+        .routes(routes!(admin::workers))
 }
 
 /// Routes that wait or stream for as long as a run takes.
 fn slow_routes() -> OpenApiRouter<App> {
-    OpenApiRouter::new()
-        .route("/api/v1/agents/{agent}/chat", post(chat::post))
-        .route("/api/v1/runs/{run}/events", get(events::follow))
+    OpenApiRouter::new().routes(routes!(chat::post)).routes(routes!(events::follow))
+}
+
+/// The WebSocket, which reads its credential itself.
+fn sockets() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(socket::open))
 }
 
 async fn no_route() -> Failure {
     Failure::NoRoute
-}
-
-async fn no_method() -> Failure {
-    Failure::NoMethod
 }
 
 fn panicked(cause: Box<dyn Any + Send>) -> Response {

@@ -10,7 +10,7 @@ use axum::{
 use http::{HeaderName, HeaderValue, StatusCode};
 use serde_json::{Map, Value, json};
 
-use crate::error::{Issue, Shown};
+use crate::{error::Issue, shown::Shown};
 
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 

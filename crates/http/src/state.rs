@@ -37,6 +37,9 @@ pub struct HttpState {
     pub options: HttpOptions,
 }
 
+/// What every handler gets.
+pub(crate) type App = Arc<HttpState>;
+
 /// What the composition root decides.
 #[derive(Debug, Clone)]
 pub struct HttpOptions {

@@ -146,3 +146,56 @@ pub struct AuditLog {
     /// When it happened.
     pub created_at: Ts,
 }
+
+/// Body of `POST /api/v1/me/password`.
+#[derive(Clone, Serialize, Deserialize, JsonSchema)]
+pub struct NewPassword {
+    /// The password until now.
+    pub old_password: String,
+    /// 8 to 256 characters.
+    pub new_password: String,
+}
+
+/// Body of `POST /api/v1/admin/users`.
+#[derive(Clone, Serialize, Deserialize, JsonSchema)]
+pub struct NewUser {
+    /// E-mail address, compared without case.
+    pub email: String,
+    /// Name on XMPP; made from the e-mail address when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub username: Option<String>,
+    /// 8 to 256 characters.
+    pub password: String,
+    /// A role of [`User::role`], not above the caller's own. Default `user`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
+}
+
+/// Body of `PATCH /api/v1/admin/users/{user}`: any subset.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+pub struct UserChange {
+    /// A role of [`User::role`], not above the caller's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
+    /// `active` or `disabled`. A disabled account is signed out everywhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<String>,
+    /// Limits of this account instead of the hub's: `tokens_day`, `tokens_minute`, `requests_day`. Replaces the stored object whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quota: Option<serde_json::Value>,
+}
+
+/// Body of `POST /api/v1/admin/invites`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+pub struct NewInvite {
+    /// The role that the invited account gets, not above the caller's own. Default `user`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
+}
+
+/// An invitation to register.
+#[derive(Clone, Serialize, Deserialize, JsonSchema)]
+pub struct Invite {
+    /// The code that `POST /api/v1/auth/register` takes as `invite`. Works once, for a week, and is shown nowhere else.
+    pub invite: String,
+}

@@ -2,6 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 /// `{"data": …}`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -9,6 +10,14 @@ use serde::{Deserialize, Serialize};
 pub struct Data<T> {
     /// The object or list asked for.
     pub data: T,
+}
+
+/// `{"data": […]}`: a short list that is given whole.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "{T}List")]
+pub struct List<T> {
+    /// The items; never absent, possibly empty.
+    pub data: Vec<T>,
 }
 
 /// `{"message": "…"}`.
@@ -43,4 +52,7 @@ pub struct ErrorBody {
     pub correlation_id: String,
     /// Whether the same request may succeed later.
     pub retryable: bool,
+    /// The run concerned, where there is one: it can be read and followed by this id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_id: Option<Uuid>,
 }

@@ -548,6 +548,102 @@ pub struct PeerRecord {
     pub updated_at: Ts,
 }
 
+/// A peer as its operator sees it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct PeerView {
+    /// The record.
+    #[serde(flatten)]
+    pub record: PeerRecord,
+    /// Envelopes that wait to be delivered to it.
+    pub waiting: u64,
+}
+
+/// Body of `POST /api/v1/admin/peers`.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewPeer {
+    /// The peer's trust domain.
+    pub domain: String,
+    /// Where its trust document is, or the base URL of its public listener.
+    pub url: String,
+}
+
+/// Body of `POST /api/v1/admin/peers/{domain}/confirm`.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ConfirmPeer {
+    /// The fingerprint as the other hub's operator told it, in either case, with or without spaces.
+    pub fingerprint: String,
+}
+
+/// This hub as its peers see it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct OwnHub {
+    /// SHA-256 of the trust document in lower-case hex: what the other hub's operator compares.
+    pub fingerprint: String,
+    /// The trust document, as it is served.
+    #[schemars(with = "TrustDocument")]
+    pub document: Value,
+}
+
+/// Error of a whole federation request (RFC 9457): a stable code and nothing else.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Problem {
+    /// Always `about:blank`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The reason phrase of the status.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// Stable machine code, one of `spec/errors.md`.
+    pub code: String,
+}
+
+/// Claims of a request token (RFC 7519), which is a JWS with `typ` `aiox-fed+jwt` by a key of the issuer's trust document: made for one
+/// request on one connection, used once, at most 60 seconds long. `sub` is the sending node: an envelope carries the acting user itself.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+pub struct TokenClaims {
+    /// The sending node, the one of the connection's certificate.
+    pub iss: String,
+    /// The receiving node alone.
+    pub aud: Audience,
+    /// The same as `iss`.
+    pub sub: String,
+    /// When it was made, in seconds since the Unix epoch.
+    pub iat: i64,
+    /// When it ends, in seconds since the Unix epoch.
+    pub exp: i64,
+    /// When it begins; absent = at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nbf: Option<i64>,
+    /// Names this token, at least 16 random bytes; never used twice.
+    pub jti: String,
+    /// Binds it to the connection.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cnf: Option<Confirmation>,
+    /// What it is good for: `hello`, `deliver`, `stream`, `directory` or `history`.
+    pub scope: String,
+}
+
+/// Receivers of a token: one, or a list of exactly one.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Audience {
+    /// One receiver.
+    One(String),
+    /// A list.
+    Many(Vec<String>),
+}
+
+/// The certificate that a token is bound to (RFC 8705 section 3.1).
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+pub struct Confirmation {
+    /// SHA-256 of the client certificate in DER, base64url without padding.
+    #[serde(rename = "x5t#S256")]
+    pub thumbprint: String,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -17,11 +17,13 @@
 
 pub mod account;
 pub mod agent;
+pub mod answers;
 pub mod body;
 pub mod documents;
 pub mod federation;
 mod id;
 pub mod jid;
+pub mod operations;
 pub mod run;
 mod time;
 pub mod v1;

@@ -1,6 +1,6 @@
 //! Connections, transactions, and the macro that runs one text on either database.
 
-use std::{path::PathBuf, str::FromStr, sync::Arc, time::Duration};
+use std::{path::PathBuf, str::FromStr, time::Duration};
 
 use aiox_core::{Error, Result};
 use sqlx::{
@@ -11,8 +11,8 @@ use sqlx::{
 };
 
 use crate::{
+    changes::{Change, Changes},
     error::map,
-    remembered::{Change, Remembered},
 };
 
 /// Counts a statement, for `aiox_sql_statements_total`.
@@ -89,7 +89,7 @@ impl AsDb for Reader {
 /// A transaction. Dropped without [`commit`](Tx::commit), it is rolled back.
 pub struct Tx {
     on: On,
-    /// Dropped last, so that what is remembered is void once the change is there.
+    /// Dropped last, so that the change is counted once it is there.
     change: Option<Change>,
 }
 enum On {
@@ -144,11 +144,11 @@ pub enum StoreOptions {
     },
 }
 
-/// Two pools of one database, and what was read of it lately. Cheap to clone.
+/// Two pools of one database. Cheap to clone.
 #[derive(Clone)]
 pub struct Store {
     pools: Pools,
-    remembered: Arc<Remembered>,
+    changes: Changes,
 }
 
 #[derive(Clone)]
@@ -206,7 +206,7 @@ impl Store {
                     .connect_with(base.read_only(true))
                     .await
                     .map_err(map)?;
-                Ok(Self { pools: Pools::Lite { read, write }, remembered: Arc::default() })
+                Ok(Self { pools: Pools::Lite { read, write }, changes: Changes::default() })
             }
             StoreOptions::Postgres { url, connections } => {
                 let base = PgConnectOptions::from_str(&url)
@@ -216,7 +216,7 @@ impl Store {
                 let write = pool().connect_with(base.clone()).await.map_err(map)?;
                 sqlx::migrate!("../../migrations/postgres").run(&write).await.map_err(Error::internal)?;
                 let read = pool().connect_with(base).await.map_err(map)?;
-                Ok(Self { pools: Pools::Pg { read, write }, remembered: Arc::default() })
+                Ok(Self { pools: Pools::Pg { read, write }, changes: Changes::default() })
             }
         }
     }
@@ -248,7 +248,7 @@ impl Store {
     /// [`Error::Unavailable`] when none can begin within ten seconds.
     pub async fn begin(&self) -> Result<Tx> {
         let mut tx = self.begin_unnoticed().await?;
-        tx.change = Some(Change::of(Arc::clone(&self.remembered)));
+        tx.change = Some(self.changes.begin());
         Ok(tx)
     }
 
@@ -261,8 +261,8 @@ impl Store {
         Ok(Tx { on: on.map_err(map)?, change: None })
     }
 
-    pub(crate) fn remembered(&self) -> &Remembered {
-        &self.remembered
+    pub(crate) const fn changes(&self) -> &Changes {
+        &self.changes
     }
 
     /// Asks the database whether it lives.

@@ -8,6 +8,7 @@
 //! To add a query: write a function in the aggregate's file, taking `&mut impl AsDb` (or `&mut Tx` if it writes), and give it a
 //! test with `both_dbs!` in `tests/`.
 
+mod changes;
 mod db;
 mod dialect;
 mod error;
@@ -37,3 +38,4 @@ pub mod worker_credentials;
 pub use db::{AsDb, Backend, Db, Reader, Store, StoreOptions, Tx};
 pub use journal::{Accept, Accepted, Advance, Ending, Inbound, Journal, JournalStats, NewEvent, Outbound, Seal, Sealed};
 pub use quotas::Exhausted;
+pub use remembered::Remembered;

@@ -6,10 +6,7 @@
 use std::{
     collections::HashMap,
     hash::Hash,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -20,6 +17,7 @@ use crate::{
     Store,
     accounts::{self, UserRow},
     agents::{self, AgentRow},
+    changes::Changes,
 };
 
 /// How long a row may be used without being read again.
@@ -27,11 +25,15 @@ const AGE: Duration = Duration::from_secs(1);
 /// Rows of one kind that are kept; then all are forgotten.
 const MOST: usize = 4096;
 
-/// What a store remembers. Shared by its clones.
+/// Accounts and agents of a store, remembered. Cheap to clone; clones remember together.
+#[derive(Clone)]
+pub struct Remembered {
+    store: Store,
+    rows: Arc<Kinds>,
+}
+
 #[derive(Default)]
-pub(crate) struct Remembered {
-    /// How many transactions have ended.
-    changes: AtomicU64,
+struct Kinds {
     agents: Rows<AgentId, AgentRow>,
     handles: Rows<String, AgentRow>,
     accounts: Rows<UserId, UserRow>,
@@ -65,14 +67,14 @@ impl<K: Hash + Eq, V> Rows<K, V> {
         look(&mut held)
     }
 
-    async fn get(&self, changes: &AtomicU64, key: K, read: impl Future<Output = Result<Option<V>>>) -> Result<Option<Arc<V>>> {
+    async fn get(&self, changes: &Changes, key: K, read: impl Future<Output = Result<Option<V>>>) -> Result<Option<Arc<V>>> {
         // Looked at before reading: a row that was read while something changed is not kept.
-        let before = changes.load(Ordering::Acquire);
+        let before = changes.count();
         if let Some(row) = self.current(before, |held| held.rows.get(&key).cloned()) {
             return Ok(Some(row));
         }
         let Some(row) = read.await?.map(Arc::new) else { return Ok(None) };
-        let now = changes.load(Ordering::Acquire);
+        let now = changes.count();
         if now == before {
             self.current(now, |held| held.rows.insert(key, Arc::clone(&row)));
         }
@@ -80,28 +82,20 @@ impl<K: Hash + Eq, V> Rows<K, V> {
     }
 }
 
-/// Makes void what is remembered, when it is dropped.
-pub(crate) struct Change(Arc<Remembered>);
-
-impl Change {
-    pub(crate) const fn of(remembered: Arc<Remembered>) -> Self {
-        Self(remembered)
+impl Remembered {
+    /// Nothing remembered yet.
+    #[must_use]
+    pub fn new(store: Store) -> Self {
+        Self { store, rows: Arc::default() }
     }
-}
-impl Drop for Change {
-    fn drop(&mut self) {
-        self.0.changes.fetch_add(1, Ordering::AcqRel);
-    }
-}
 
-impl Store {
     /// The agent with an id, deleted or not, as of the last change by this process.
     ///
     /// # Errors
     /// Database errors.
     pub async fn agent(&self, id: AgentId) -> Result<Option<Arc<AgentRow>>> {
-        let remembered = self.remembered();
-        remembered.agents.get(&remembered.changes, id, async { agents::by_id(&mut self.read().await?, id).await }).await
+        let read = async { agents::by_id(&mut self.store.read().await?, id).await };
+        self.rows.agents.get(self.store.changes(), id, read).await
     }
 
     /// The agent with a readable name, deleted or not, as of the last change by this process.
@@ -109,9 +103,8 @@ impl Store {
     /// # Errors
     /// Database errors.
     pub async fn agent_by_name(&self, name: &str) -> Result<Option<Arc<AgentRow>>> {
-        let remembered = self.remembered();
-        let read = async { agents::by_name(&mut self.read().await?, name).await };
-        remembered.handles.get(&remembered.changes, name.to_owned(), read).await
+        let read = async { agents::by_name(&mut self.store.read().await?, name).await };
+        self.rows.handles.get(self.store.changes(), name.to_owned(), read).await
     }
 
     /// The account with an id, as of the last change by this process.
@@ -119,8 +112,8 @@ impl Store {
     /// # Errors
     /// Database errors.
     pub async fn account(&self, id: UserId) -> Result<Option<Arc<UserRow>>> {
-        let remembered = self.remembered();
-        remembered.accounts.get(&remembered.changes, id, async { accounts::user(&mut self.read().await?, id).await }).await
+        let read = async { accounts::user(&mut self.store.read().await?, id).await };
+        self.rows.accounts.get(self.store.changes(), id, read).await
     }
 
     /// The account with an XMPP name, as of the last change by this process.
@@ -128,8 +121,7 @@ impl Store {
     /// # Errors
     /// Database errors.
     pub async fn account_by_name(&self, name: &str) -> Result<Option<Arc<UserRow>>> {
-        let remembered = self.remembered();
-        let read = async { accounts::user_by_name(&mut self.read().await?, name).await };
-        remembered.names.get(&remembered.changes, name.to_owned(), read).await
+        let read = async { accounts::user_by_name(&mut self.store.read().await?, name).await };
+        self.rows.names.get(self.store.changes(), name.to_owned(), read).await
     }
 }

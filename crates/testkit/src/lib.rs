@@ -19,6 +19,7 @@
 
 mod clock;
 mod database;
+pub mod responses;
 mod wire;
 mod worker;
 mod world;

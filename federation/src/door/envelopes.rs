@@ -19,12 +19,31 @@ use serde_json::Value;
 
 use super::{Authenticated, Shared, problem, read_body};
 use crate::{
+    documented::{PeerBody, Peered},
     envelope::{self, Verified},
     ports::{Answer, Incoming},
     tls::PeerIdentity,
     token::Operation,
 };
 
+/// Deliver envelopes
+///
+/// 1 to 100 of them, in order per conversation. Each is judged on its own, so that one bad item stops no other, and what is accepted is durable before the answer. The same envelope
+/// may be delivered again: the stored answer follows. The token needs the scope `deliver`.
+#[utoipa::path(
+    post,
+    path = "/fed/v1/envelopes",
+    tag = "federation",
+    operation_id = "deliver_envelopes",
+    security(("request_token" = [])),
+    request_body = EnvelopeBatch,
+    responses(
+        (status = 200, description = "As many verdicts as there were envelopes, in the same order.", body = VerdictBatch),
+        (status = 401, description = "The token is missing or refused, or the peer is not active. No body; `WWW-Authenticate: Bearer`."),
+        Peered,
+        PeerBody
+    )
+)]
 pub(super) async fn envelopes(
     State(shared): State<Arc<Shared>>,
     identity: Option<Extension<PeerIdentity>>,

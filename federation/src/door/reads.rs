@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use aiox_crypto::jws;
 use aiox_model::{
     BareJid,
-    federation::{Capabilities, Directory, Hello, History, MAX_BATCH_BYTES, MAX_BATCH_ITEMS, PROFILE_V1},
+    federation::{Capabilities, Directory, Hello, History, MAX_BATCH_BYTES, MAX_BATCH_ITEMS, PROFILE_V1, Problem},
 };
 use axum::{
     Extension, Json,
@@ -17,10 +17,33 @@ use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 
 use super::{Shared, failed, not_found, problem, read_body};
-use crate::{envelope::speaks_for, tls::PeerIdentity, token::Operation};
+use crate::{
+    documented::{PeerBody, PeerHidden, Peered},
+    envelope::speaks_for,
+    tls::PeerIdentity,
+    token::Operation,
+};
 
 type Identity = Option<Extension<PeerIdentity>>;
 
+/// Say hello
+///
+/// Both sides tell their node id, their clock and the federation profiles that they speak. The token needs the scope `hello`.
+#[utoipa::path(
+    post,
+    path = "/fed/v1/hello",
+    tag = "federation",
+    operation_id = "say_hello",
+    security(("request_token" = [])),
+    request_body = Hello,
+    responses(
+        (status = 200, description = "The other side.", body = Hello),
+        (status = 401, description = "The token is missing or refused, or the peer is not active. No body; `WWW-Authenticate: Bearer`."),
+        Peered,
+        PeerBody,
+        (status = 409, description = "No profile in common (`version_mismatch`).", body = Problem, content_type = "application/problem+json")
+    )
+)]
 pub(super) async fn hello(State(shared): State<Arc<Shared>>, identity: Identity, headers: HeaderMap, body: Body) -> Response {
     let who = match shared.authenticate(identity, &headers, Operation::Hello).await {
         Ok(who) => who,
@@ -42,6 +65,21 @@ pub(super) async fn hello(State(shared): State<Arc<Shared>>, identity: Identity,
         .into_response()
 }
 
+/// Read what this peer may do
+///
+/// As its record at this hub says. The token needs the scope `hello`.
+#[utoipa::path(
+    get,
+    path = "/fed/v1/capabilities",
+    tag = "federation",
+    operation_id = "get_capabilities",
+    security(("request_token" = [])),
+    responses(
+        (status = 200, description = "What it may do, and the bounds of a batch.", body = Capabilities),
+        (status = 401, description = "The token is missing or refused, or the peer is not active. No body; `WWW-Authenticate: Bearer`."),
+        Peered
+    )
+)]
 pub(super) async fn capabilities(State(shared): State<Arc<Shared>>, identity: Identity, headers: HeaderMap) -> Response {
     let who = match shared.authenticate(identity, &headers, Operation::Hello).await {
         Ok(who) => who,
@@ -61,6 +99,22 @@ pub(super) async fn capabilities(State(shared): State<Arc<Shared>>, identity: Id
     .into_response()
 }
 
+/// Read the directory
+///
+/// The agents of this hub that the peer may see and call. Entries that were learnt from other hubs are never passed on. The token needs the scope `directory`.
+#[utoipa::path(
+    get,
+    path = "/fed/v1/directory",
+    tag = "federation",
+    operation_id = "get_directory",
+    security(("request_token" = [])),
+    responses(
+        (status = 200, description = "The entries.", body = Directory),
+        (status = 401, description = "The token is missing or refused, or the peer is not active. No body; `WWW-Authenticate: Bearer`."),
+        Peered,
+        PeerHidden
+    )
+)]
 pub(super) async fn directory(State(shared): State<Arc<Shared>>, identity: Identity, headers: HeaderMap) -> Response {
     let who = match shared.authenticate(identity, &headers, Operation::Directory).await {
         Ok(who) => who,
@@ -78,14 +132,20 @@ pub(super) async fn directory(State(shared): State<Arc<Shared>>, identity: Ident
     }
 }
 
-#[derive(Deserialize)]
+/// Whose messages with whom.
+#[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct HistoryQuery {
     /// Who: a user of the peer's domain.
+    #[param(value_type = String)]
     principal: BareJid,
     /// With which agent: any of its names.
     agent: String,
+    /// Most messages, 1 to 500.
     #[serde(default = "default_limit")]
+    #[param(minimum = 1, maximum = 500, default = 100)]
     limit: u32,
+    /// Messages to leave out.
     #[serde(default)]
     offset: u64,
 }
@@ -94,6 +154,24 @@ const fn default_limit() -> u32 {
     100
 }
 
+/// Read the history of one principal with one agent
+///
+/// Oldest first. The principal must be of the peer's own domain. The token needs the scope `history`.
+#[utoipa::path(
+    get,
+    path = "/fed/v1/conversations",
+    tag = "federation",
+    operation_id = "get_history",
+    security(("request_token" = [])),
+    params(HistoryQuery),
+    responses(
+        (status = 200, description = "The messages.", body = History),
+        (status = 401, description = "The token is missing or refused, or the peer is not active. No body; `WWW-Authenticate: Bearer`."),
+        Peered,
+        PeerHidden,
+        (status = 400, description = "The query is wrong (`invalid_request`).", body = Problem, content_type = "application/problem+json")
+    )
+)]
 pub(super) async fn conversations(
     State(shared): State<Arc<Shared>>,
     identity: Identity,

@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
-use aiox_model::RunId;
+use aiox_model::{RunId, federation::Problem};
 use axum::{
     Extension,
     extract::{
@@ -20,18 +20,47 @@ use serde::Deserialize;
 use tokio::sync::mpsc;
 
 use super::{DELTA, EVENT, Shared, failed, not_found, problem, wait};
-use crate::{ports::FeedItem, tls::PeerIdentity, token::Operation};
+use crate::{
+    documented::{PeerHidden, Peered},
+    ports::FeedItem,
+    tls::PeerIdentity,
+    token::Operation,
+};
 
 const HEARTBEAT: Duration = Duration::from_secs(15);
 /// Frames that wait for a slow reader, beside what the transport buffers.
 const FRAMES: usize = 32;
 const RECONNECT: Duration = Duration::from_secs(1);
 
-#[derive(Deserialize)]
+/// From where to read.
+#[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct After {
+    /// Sequence of the last event that was seen; absent = from the beginning.
     after: Option<u64>,
 }
 
+/// Follow a run that the peer sent
+///
+/// Server-sent events: numbered events (`event: event`, data a `RunEvent`, `id` its sequence) from the given position, then the live run until its end. Live text is `event: delta`
+/// with a `RunDelta`, without an `id`. A comment comes every 15 seconds. The query wins over `Last-Event-ID`. The token needs the scope `stream`.
+#[utoipa::path(
+    get,
+    path = "/fed/v1/runs/{id}/events",
+    tag = "federation",
+    operation_id = "follow_peer_run",
+    security(("request_token" = [])),
+    params(("id" = String, Path, description = "The run, the same id at both hubs."), After, ("Last-Event-ID" = Option<u64>, Header, description = "Sequence of the last event that was seen.")),
+    responses(
+        (status = 200, description = "The events.", body = String, content_type = "text/event-stream"),
+        (status = 204, description = "The run has ended and nothing comes after the given position."),
+        (status = 401, description = "The token is missing or refused, or the peer is not active. No body; `WWW-Authenticate: Bearer`."),
+        Peered,
+        PeerHidden,
+        (status = 400, description = "`Last-Event-ID` is no number (`invalid_request`).", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "Too many requests (`rate_limited`), or too many streams of the peer are open (`too_many_streams`).", body = Problem, content_type = "application/problem+json", headers(("Retry-After" = u64, description = "Seconds to wait before the same request can succeed.")))
+    )
+)]
 pub(super) async fn events(
     State(shared): State<Arc<Shared>>,
     identity: Option<Extension<PeerIdentity>>,

@@ -5,7 +5,7 @@ use aiox_crypto::system::SystemClock;
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
-    sync::{Arc, Mutex},
+    sync::{Arc, LazyLock, Mutex},
     time::Duration,
 };
 
@@ -24,6 +24,7 @@ use aiox_model::{
     EnvelopeId, RunId,
     federation::{Delegation, EnvelopeHeader, NodeId, Party, PeerRecord, PeerState, RunCreate, envelope_type},
 };
+use aiox_testkit::responses::{Judge, Witness};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
@@ -72,7 +73,10 @@ pub struct Hub {
     pub address: SocketAddr,
     pub stop: CancellationToken,
     socket: Mutex<Option<TcpListener>>,
+    witness: Witness,
 }
+
+pub static DOCUMENTED: LazyLock<Judge> = LazyLock::new(|| Judge::new(vec![aiox_specgen::federation(), aiox_specgen::node()]));
 
 impl Drop for Hub {
     fn drop(&mut self) {
@@ -116,6 +120,7 @@ impl Hub {
             address: socket.local_addr().unwrap(),
             stop: CancellationToken::new(),
             socket: Mutex::new(Some(socket)),
+            witness: Witness::new(&DOCUMENTED),
         }
     }
 
@@ -133,7 +138,7 @@ impl Hub {
             skew: aiox_federation::token::DEFAULT_SKEW,
             stall: Duration::from_millis(300),
         };
-        self.listen_with(door::routes(door));
+        self.listen_with(self.witness.around(door::routes(door)));
     }
 
     /// Serves other routes than those of a hub, for peers that are to be misled.

@@ -1,6 +1,7 @@
 //! Two and three hubs in one process, over real TLS, with in-memory doubles for the durable side.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a failed unwrap or panic is a failed test")]
 
+mod admin;
 mod delivery;
 mod doubles;
 mod envelopes;

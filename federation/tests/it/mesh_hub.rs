@@ -3,8 +3,8 @@
 use std::{collections::HashSet, path::PathBuf, sync::Arc, time::Duration};
 
 use aiox_app::{
-    AgentRef, Agents, Directory, Dispatch, DispatchOptions, Federated, HubNames, NewRun, PeerBook, Replies, Runs, RunsOptions, TaskOutcome,
-    Urgency, Vault, WorkerInfo, WorkerSession,
+    Accounts, AccountsOptions, AgentRef, Agents, Directory, Dispatch, DispatchOptions, Federated, HubNames, NewRun, PeerBook, Replies,
+    Runs, RunsOptions, SignUp, TaskOutcome, TenantBook, Urgency, Vault, WorkerInfo, WorkerSession,
 };
 use aiox_bus::{MemoryEvents, MemoryQueue};
 use aiox_cache::{MemoryLimiter, MemoryReplayGuard};
@@ -15,8 +15,12 @@ use aiox_core::{
     quota::Limits,
     run::Priority,
 };
-use aiox_crypto::system::{SystemClock, SystemIds};
+use aiox_crypto::{
+    system::{SystemClock, SystemIds},
+    tokens::Tokens,
+};
 use aiox_federation::{
+    admin::{self, PeerAdmin},
     durable::Durable,
     listener::ListenerLimits,
     local::LocalNode,
@@ -30,10 +34,13 @@ use aiox_model::{
     v1::federation::Stack,
 };
 use aiox_store::{Journal, Store, StoreOptions, accounts, accounts::UserRow, tenants};
+use aiox_testkit::responses::Witness;
 use serde_json::json;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
+
+use crate::hub::DOCUMENTED;
 
 /// What outlives a stop: files, port, domain.
 pub struct Site {
@@ -77,7 +84,9 @@ pub struct MeshHub {
     store: Store,
     stop: CancellationToken,
     tasks: Vec<tokio::task::JoinHandle<()>>,
-    public: String,
+    pub public: String,
+    pub accounts: Accounts,
+    _witness: Witness,
 }
 
 impl MeshHub {
@@ -94,6 +103,8 @@ impl MeshHub {
         let tenant = tenants::ensure(&mut tx, Uuid::now_v7(), "default", clock.now()).await.unwrap();
         tx.commit().await.unwrap();
 
+        let (admin_vault, book_of_tenants) =
+            (vault.clone(), TenantBook::new(store.clone(), clock.clone(), aiox_core::tenant::Limits::default()));
         let outward = Outward::new(site.local(), clock.clone(), ids.clone());
         let federated =
             Federated::new(store.clone(), journal.clone(), events.clone(), clock.clone(), ids.clone(), replies.clone(), outward.wire());
@@ -101,7 +112,7 @@ impl MeshHub {
             default_provider: "echo".to_owned(),
             known_providers: HashSet::from(["echo".to_owned()]),
             max_timeout_ms: 60_000,
-            tenants: aiox_app::TenantBook::new(store.clone(), clock.clone(), aiox_core::tenant::Limits::default()),
+            tenants: book_of_tenants.clone(),
             urgency: Urgency::default(),
         };
         let runs = Runs::new(
@@ -120,6 +131,7 @@ impl MeshHub {
         let dispatch_options = DispatchOptions { default_provider: "echo".to_owned(), urgency: Urgency::default() };
         let (dispatch, watch) =
             Dispatch::new(store.clone(), journal, queue, events, clock.clone(), ids.clone(), vault, replies, names, dispatch_options);
+        let admin_federated = federated.clone();
         let book = PeerBook::new(store.clone(), tenant, clock.clone(), ids.clone());
         let durable =
             Durable::new(runs.clone(), agents.clone(), directory.clone(), federated, book.clone(), clock.clone(), Limits::default());
@@ -133,6 +145,30 @@ impl MeshHub {
         let guard = Arc::new(MemoryReplayGuard::new(clock.clone()));
         let federation = Arc::new(Federation::start(outward, durable, guard, Arc::new(MemoryLimiter::default()), options).await.unwrap());
 
+        let accounts = Accounts::new(
+            store.clone(),
+            admin_vault,
+            Tokens::new(&site.domain, &"a".repeat(32).into(), &"b".repeat(32).into(), 900, 3600).unwrap(),
+            HubNames::new(&site.domain),
+            clock.clone(),
+            ids.clone(),
+            AccountsOptions {
+                sign_up: SignUp::Closed,
+                limits: Limits::default(),
+                remote_limits: Limits::default(),
+                default_tenant: tenant.into(),
+                tenants: book_of_tenants,
+            },
+        );
+        let witness = Witness::new(&DOCUMENTED);
+        let admin = admin::routes(PeerAdmin {
+            peers: federation.peers().clone(),
+            publisher: federation.publisher().clone(),
+            accounts: accounts.clone(),
+            federated: admin_federated,
+            ids: ids.clone(),
+        });
+
         let stop = CancellationToken::new();
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_reuseaddr(true).unwrap();
@@ -140,7 +176,7 @@ impl MeshHub {
         let listener = socket.listen(64).unwrap();
         let public = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let public_url = format!("http://{}", public.local_addr().unwrap());
-        let (serving, router, stopping) = (federation.clone(), federation.public_routes(), stop.clone());
+        let (serving, router, stopping) = (federation.clone(), witness.around(federation.public_routes().merge(admin)), stop.clone());
         let mut tasks = vec![tokio::spawn(journal_task), tokio::spawn(watch.run(stop.clone()))];
         tasks.push(tokio::spawn(
             async move { axum::serve(public, router).with_graceful_shutdown(stopping.cancelled_owned()).await.unwrap() },
@@ -148,7 +184,7 @@ impl MeshHub {
         let stopping = stop.clone();
         tasks.push(tokio::spawn(async move { serving.run(listener, stopping).await.unwrap() }));
         dispatch.recover().await.unwrap();
-        Self { runs, agents, dispatch, federation, peers: book, site, store, stop, tasks, public: public_url }
+        Self { runs, agents, dispatch, federation, peers: book, site, store, stop, tasks, public: public_url, accounts, _witness: witness }
     }
 
     /// Stops everything without waiting for work in progress, as a crash would, and keeps the files.

@@ -15,7 +15,7 @@ use aiox_model::{
     BareJid, RunId,
     run::{RunDelta, RunError, RunStatus},
 };
-use aiox_store::{Store, conversations, runs, runs::RunRow};
+use aiox_store::{Remembered, Store, conversations, runs, runs::RunRow};
 use serde_json::{Value, json};
 use tokio::sync::{Mutex as AsyncMutex, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -145,7 +145,7 @@ impl WorkerSession {
             return Ok(None);
         }
         let agent = row.agent.ok_or_else(|| Error::internal("a run of a peer's agent was dispatched here"))?;
-        let agent = inner.store.agent(agent.into()).await?.filter(|agent| agent.deleted_at.is_none());
+        let agent = inner.remembered.agent(agent.into()).await?.filter(|agent| agent.deleted_at.is_none());
         let Some(agent) = agent else {
             let error = RunError { code: "agent_deleted".into(), message: "the agent was deleted".into(), retryable: false };
             inner.end(&row, TaskOutcome::failed(error)).await?;
@@ -159,7 +159,7 @@ impl WorkerSession {
         };
         let prompt = String::from_utf8(prompt.to_vec()).map_err(Error::internal)?;
         let memory_context_json = memory_context(&inner.store, &row, &config.memory, inner.clock.now()).await?;
-        let from_jid = sender(&inner.store, &row, &inner.names).await?;
+        let from_jid = sender(&inner.remembered, &row, &inner.names).await?;
 
         let mut llm = config.llm.clone();
         if config.governance.max_tokens_per_request > 0 {
@@ -355,13 +355,13 @@ async fn memory_context(store: &Store, row: &RunRow, memory: &aiox_model::agent:
 }
 
 /// The bare address of whoever asked.
-async fn sender(store: &Store, row: &RunRow, names: &crate::HubNames) -> Result<String> {
+async fn sender(remembered: &Remembered, row: &RunRow, names: &crate::HubNames) -> Result<String> {
     if let Some(jid) = row.principal.strip_prefix("jid:") {
         return Ok(jid.to_owned());
     }
     let id: Option<Uuid> = row.principal.strip_prefix("user:").and_then(|id| id.parse().ok());
     let Some(id) = id else { return Ok(row.principal.clone()) };
-    let user = store.account(id.into()).await?;
+    let user = remembered.account(id.into()).await?;
     let jid: Option<BareJid> = user.and_then(|user| names.user_jid(&user.username));
     Ok(jid.map_or_else(|| row.principal.clone(), |jid| jid.to_string()))
 }

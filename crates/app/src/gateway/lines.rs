@@ -148,7 +148,7 @@ impl Lines {
 
     /// Begins a call, waiting for a free place for at most `patience`.
     pub(super) async fn begin(&self, order: Order, patience: Duration) -> Result<Ongoing, NoLine> {
-        let order = match self.try_begin(order) {
+        let order = match self.try_begin(Box::new(order)) {
             Ok(ongoing) => return Ok(ongoing),
             Err((_, NoLine::Unserved)) => return Err(NoLine::Unserved),
             Err((order, NoLine::Busy)) => order,
@@ -173,7 +173,7 @@ impl Lines {
         begun.unwrap_or(Err(NoLine::Busy))
     }
 
-    fn try_begin(&self, order: Order) -> Result<Ongoing, (Order, NoLine)> {
+    fn try_begin(&self, order: Box<Order>) -> Result<Ongoing, (Box<Order>, NoLine)> {
         let open = lock(&self.0.open);
         let operation = order.input.operation();
         let mut serving = open.values().filter(|line| line.served.serves(operation, &order.provider, &order.model)).peekable();
@@ -189,7 +189,7 @@ impl Lines {
         let id = order.id;
         lock(&line.calls).insert(id, Pending { said, bytes: 0 });
         // The session that has just ended takes its calls with it: the reader then sees a lost call.
-        let _ = line.orders.send(LineOrder::Call(Box::new(order)));
+        let _ = line.orders.send(LineOrder::Call(order));
         Ok(Ongoing { id, line: line.clone(), lines: self.clone(), said: receiver, ended: false })
     }
 
@@ -221,6 +221,17 @@ impl Line {
             Some(order) => order,
             None => std::future::pending().await,
         }
+    }
+
+    /// Takes no further calls; those that go on come to their end.
+    pub fn leave(&self) {
+        self.lines.close(self.state.id);
+    }
+
+    /// Whether no call goes on.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        lock(&self.state.calls).is_empty()
     }
 
     /// A live piece of an answer. Of an unknown call it is ignored.
@@ -370,6 +381,18 @@ mod tests {
         drop(line);
         assert!(ongoing.next().await.is_none());
         assert_eq!(waiting.await.unwrap(), Some(NoLine::Unserved));
+    }
+
+    #[tokio::test]
+    async fn a_leaving_worker_gets_no_further_calls_and_ends_its_own() {
+        let lines = Lines::default();
+        let line = lines.open(Uuid::from_u128(1), served(2));
+        let mut ongoing = lines.begin(order(1), NOW).await.ok().unwrap();
+        line.leave();
+        assert_eq!(lines.begin(order(2), NOW).await.err(), Some(NoLine::Unserved));
+        assert!(!line.is_idle());
+        line.ended(Uuid::from_u128(1), Ended { answer: Answer::default(), error: None });
+        assert!(line.is_idle() && matches!(ongoing.next().await, Some(Said::End(_))));
     }
 
     #[tokio::test]

@@ -1,104 +1,94 @@
 //! What administrators of a tenant do.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use aiox_core::{Error, Role, Scope};
 use aiox_model::{
     UserId,
-    account::User,
-    body::{Data, Page},
+    account::{Invite, NewInvite, NewUser, User, UserChange},
+    body::{Data, ErrorBody, Page},
+    operations::{Unserved, Worker, Workers},
 };
 use axum::{Json, extract::State, response::Response};
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
-use super::{App, account::SecretText};
+use super::App;
 use crate::{
     auth::Signed,
+    documented::{Gated, Invalid, NotFound, Sized},
     error::{Failure, Result},
     read::{Asked, Body, Paging, Place, created, data},
 };
 
-#[derive(Deserialize)]
-pub(super) struct NewUser {
-    email: String,
-    username: Option<String>,
-    password: SecretText,
-    role: Option<String>,
-}
-
-#[derive(Deserialize)]
-pub(super) struct UserChange {
-    role: Option<String>,
-    status: Option<String>,
-    quota: Option<Value>,
-}
-
-#[derive(Deserialize)]
-pub(super) struct NewInvite {
-    role: Option<String>,
-}
-
-#[derive(Serialize)]
-struct Invite {
-    invite: String,
-}
-
-#[derive(Serialize)]
-pub(super) struct Worker {
-    worker_id: String,
-    protocol: u32,
-    providers: Vec<String>,
-    /// As `provider/model`; a provider without any serves every model.
-    models: BTreeSet<String>,
-    pool: String,
-    tools: BTreeSet<String>,
-    labels: BTreeMap<String, String>,
-    max_concurrent: u32,
-    free_slots: usize,
-    active_tasks: u32,
-    memory_usage_mb: u32,
-    avg_latency_ms: u32,
-}
-
-#[derive(Serialize)]
-pub(super) struct Workers {
-    workers: Vec<Worker>,
-    /// Runs that wait.
-    waiting: usize,
-    /// Those of them that no connected worker can serve.
-    unserved: usize,
-    /// What those need.
-    unserved_needs: Vec<Unserved>,
-}
-
-#[derive(Serialize)]
-struct Unserved {
-    runs: usize,
-    /// `worker`, `combination`, or those of `provider`, `model`, `pool`, `tools` and `labels` that no worker meets.
-    missing: Vec<&'static str>,
-    provider: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    model: Option<String>,
-    pool: String,
-    tools: BTreeSet<String>,
-    labels: BTreeMap<String, String>,
-}
+type UserData = Data<User>;
+type UserPage = Page<User>;
+type InviteData = Data<Invite>;
+type WorkersData = Data<Workers>;
 
 fn role(text: Option<&str>) -> Result<Option<Role>> {
     text.map(|text| Role::parse(text).ok_or_else(|| Error::invalid("role", "must be a role").into())).transpose()
 }
 
+/// List the accounts of the tenant
+///
+/// Newest first. Needs the scope `accounts:admin`.
+#[utoipa::path(
+    get,
+    path = "/api/v1/admin/users",
+    tag = "admin",
+    operation_id = "list_users",
+    security(("bearer" = ["accounts:admin"]), ("api_key" = ["accounts:admin"])),
+    params(Paging),
+    responses(
+        (status = 200, description = "One page of accounts.", body = UserPage),
+        Gated,
+        Invalid
+    )
+)]
 pub(super) async fn users(State(app): State<App>, Signed(caller): Signed, Asked(paging): Asked<Paging>) -> Result<Json<Page<User>>> {
     let cut = paging.cut();
     Ok(cut.page(app.accounts.users(&caller, cut.limit, cut.offset).await?))
 }
 
+/// Create an account
+///
+/// In the caller's tenant, whatever the sign-up policy of the hub is. Nobody can give a role above their own.
+#[utoipa::path(
+    post,
+    path = "/api/v1/admin/users",
+    tag = "admin",
+    operation_id = "create_user",
+    security(("bearer" = ["accounts:admin"]), ("api_key" = ["accounts:admin"])),
+    request_body = NewUser,
+    responses(
+        (status = 201, description = "The account.", body = UserData),
+        Gated,
+        Invalid,
+        Sized,
+        (status = 409, description = "The address or the name has an account (`email_taken`, `username_taken`).", body = ErrorBody)
+    )
+)]
 pub(super) async fn create_user(State(app): State<App>, Signed(caller): Signed, Body(body): Body<NewUser>) -> Result<Response> {
     let role = role(body.role.as_deref())?.unwrap_or(Role::User);
-    Ok(created(app.accounts.create_user(&caller, &body.email, body.username.as_deref(), body.password.0, role).await?))
+    Ok(created(app.accounts.create_user(&caller, &body.email, body.username.as_deref(), body.password.into(), role).await?))
 }
 
+/// Change an account
+///
+/// Its role, whether it may be used, its own limits; what is absent stays. Nobody can change an account whose role is above their own.
+#[utoipa::path(
+    patch,
+    path = "/api/v1/admin/users/{user}",
+    tag = "admin",
+    operation_id = "change_user",
+    security(("bearer" = ["accounts:admin"]), ("api_key" = ["accounts:admin"])),
+    params(("user" = String, Path, description = "The account: its UUID or its prefixed id (`usr_…`).")),
+    request_body = UserChange,
+    responses(
+        (status = 200, description = "The account after the change.", body = UserData),
+        Gated,
+        Invalid,
+        Sized,
+        NotFound
+    )
+)]
 pub(super) async fn change_user(
     State(app): State<App>,
     Signed(caller): Signed,
@@ -115,11 +105,43 @@ pub(super) async fn change_user(
     Ok(data(app.accounts.set_user(&caller, id, role(body.role.as_deref())?, active, body.quota).await?))
 }
 
+/// Create an invitation
+///
+/// For hubs whose sign-up policy is `invite`. It works once and for a week.
+#[utoipa::path(
+    post,
+    path = "/api/v1/admin/invites",
+    tag = "admin",
+    operation_id = "create_invite",
+    security(("bearer" = ["accounts:admin"]), ("api_key" = ["accounts:admin"])),
+    request_body = NewInvite,
+    responses(
+        (status = 201, description = "The invitation.", body = InviteData),
+        Gated,
+        Invalid,
+        Sized,
+        NotFound
+    )
+)]
 pub(super) async fn invite(State(app): State<App>, Signed(caller): Signed, Body(body): Body<NewInvite>) -> Result<Response> {
     let role = role(body.role.as_deref())?.unwrap_or(Role::User);
     Ok(created(Invite { invite: app.accounts.invite(&caller, role).await? }))
 }
 
+/// List the connected workers
+///
+/// With what they last reported, and how many runs wait for them. Needs the scope `tenant:read`.
+#[utoipa::path(
+    get,
+    path = "/api/v1/admin/workers",
+    tag = "admin",
+    operation_id = "list_workers",
+    security(("bearer" = ["tenant:read"]), ("api_key" = ["tenant:read"])),
+    responses(
+        (status = 200, description = "The workers.", body = WorkersData),
+        Gated
+    )
+)]
 pub(super) async fn workers(State(app): State<App>, Signed(caller): Signed) -> Result<Json<Data<Workers>>> {
     caller.require(Scope::TenantRead)?;
     let workers = app.dispatch.workers().into_iter().map(|(info, free_slots, beat)| Worker {
@@ -140,7 +162,7 @@ pub(super) async fn workers(State(app): State<App>, Signed(caller): Signed) -> R
     let (waiting, unserved) = app.dispatch.waiting().await;
     let stranded = app.dispatch.stranded().await.into_iter().map(|(lane, missing)| Unserved {
         runs: lane.runs.len(),
-        missing,
+        missing: missing.into_iter().map(Into::into).collect(),
         provider: lane.needs.provider,
         model: lane.needs.model,
         pool: lane.needs.pool,

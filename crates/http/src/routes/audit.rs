@@ -10,19 +10,29 @@ use serde_json::json;
 use super::{App, agent_id};
 use crate::{
     auth::Signed,
+    documented::{Gated, Invalid, NotFound},
     error::Result,
     read::{Asked, Paging, Place},
 };
 
-#[derive(Deserialize)]
+/// Which records. What is absent or empty narrows nothing.
+#[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Narrow {
+    /// Only this event, for instance `run.accepted`.
     event_type: Option<String>,
+    /// Only this severity: `info`, `warn` or `error`.
     severity: Option<String>,
+    /// Not before this time (RFC 3339).
     from: Option<String>,
+    /// Before this time (RFC 3339).
     to: Option<String>,
     #[serde(flatten)]
+    #[param(ignore)]
     paging: Paging,
 }
+
+type AuditLogPage = Page<AuditLog>;
 
 impl Narrow {
     fn filter(&self) -> Result<Filter> {
@@ -44,12 +54,46 @@ fn time(name: &str, text: Option<&str>) -> Result<Option<Ts>> {
     }
 }
 
+/// List the caller's audit records
+///
+/// Newest first.
+#[utoipa::path(
+    get,
+    path = "/api/v1/governance/audit",
+    tag = "audit",
+    operation_id = "list_audit",
+    security(("bearer" = ["agents:read"]), ("api_key" = ["agents:read"])),
+    params(Narrow, Paging),
+    responses(
+        (status = 200, description = "One page of records.", body = AuditLogPage),
+        Gated,
+        Invalid,
+        NotFound
+    )
+)]
 pub(super) async fn own(State(app): State<App>, Signed(caller): Signed, Asked(narrow): Asked<Narrow>) -> Result<Json<Page<AuditLog>>> {
     let cut = narrow.paging.cut();
     let (rows, count) = app.agents.audit(&caller, None, narrow.filter()?, cut.limit, cut.offset).await?;
     Ok(cut.page((rows.into_iter().map(view).collect(), count)))
 }
 
+/// List the audit records about an own agent
+///
+/// Newest first.
+#[utoipa::path(
+    get,
+    path = "/api/v1/agents/{agent}/audit",
+    tag = "audit",
+    operation_id = "list_agent_audit",
+    security(("bearer" = ["agents:read"]), ("api_key" = ["agents:read"])),
+    params(("agent" = String, Path, description = "The agent: its UUID or its prefixed id (`agt_…`)."), Narrow, Paging),
+    responses(
+        (status = 200, description = "One page of records.", body = AuditLogPage),
+        Gated,
+        Invalid,
+        NotFound
+    )
+)]
 pub(super) async fn of_agent(
     State(app): State<App>,
     Signed(caller): Signed,

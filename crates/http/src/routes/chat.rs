@@ -6,6 +6,7 @@ use aiox_app::{NewRun, Submitted};
 use aiox_core::{Caller, Error, run::Priority};
 use aiox_model::{
     RunId,
+    body::{Data, ErrorBody},
     run::{ChatReply, ChatRequest, Run, RunStatus},
 };
 use axum::{
@@ -22,10 +23,14 @@ use crate::{
     HttpState,
     auth::Signed,
     bound::{self, Streams},
+    documented::{Gated, Invalid, Sized},
     error::{Failure, Result},
     frames,
     read::{Body, Place, data},
 };
+
+type ChatReplyData = Data<ChatReply>;
+type RunData = Data<Run>;
 
 /// Time to make a run durable.
 const ACCEPT: Duration = Duration::from_secs(15);
@@ -33,6 +38,39 @@ const ACCEPT: Duration = Duration::from_secs(15);
 const GRACE: Duration = Duration::from_secs(2);
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
+/// Send a message to an agent
+///
+/// It becomes a run, which is durable before anything is answered. Three ways to have its answer:
+///
+/// - Wait (the default): the answer is one object, or the error of the run.
+/// - `stream`: server-sent events. `accepted` `{run_id, conversation_id, status}` comes first; then the run's numbered events (`run.event`, a `RunEvent`, with its sequence as `id`)
+///   and its live text (`run.delta`, a `RunDelta`, without an `id`) as they happen; last `done` (a `ChatReply`) or `error` (an `ErrorBody`). A comment comes every 15 seconds.
+/// - `detach`: 202 with the run at once. It is read at `/api/v1/runs/{run}` and followed at `/api/v1/runs/{run}/events`.
+///
+/// A waiting call that gives up (504, `wait_timeout`) does not stop the run. The agent may be one of a peer hub.
+#[utoipa::path(
+    post,
+    path = "/api/v1/agents/{agent}/chat",
+    tag = "chat",
+    operation_id = "send_message",
+    security(("bearer" = ["runs:create"]), ("api_key" = ["runs:create"])),
+    params(("agent" = String, Path, description = "Any name of the agent: its UUID, its prefixed id (`agt_…`), its handle, or its address, also of an agent of a peer hub."), ("Idempotency-Key" = Option<String>, Header, description = "1 to 256 bytes. The same key with the same request has one effect and one answer.")),
+    request_body = ChatRequest,
+    responses(
+        (status = 200, description = "The answer, or with `stream` its frames. `Idempotent-Replayed: true` when the key had been used before: nothing new was made.", content((ChatReplyData = "application/json"), (String = "text/event-stream")), headers(("Idempotent-Replayed" = bool, description = "Present, as `true`, when the run had been made before with this key."))),
+        (status = 202, description = "With `detach`: the run, as it became durable.", body = RunData, headers(("Location" = String, description = "Where the run can be read."), ("Idempotent-Replayed" = bool, description = "Present, as `true`, when the run had been made before with this key."))),
+        Gated,
+        Invalid,
+        Sized,
+        (status = 403, description = "Not allowed (`forbidden`), or the agent's governance refuses (`agent_blocked`, `domain_not_allowed`, `provider_not_allowed`).", body = ErrorBody),
+        (status = 404, description = "No such agent or conversation, or the caller may not know that it exists (`not_found`); or the agent was deleted before its turn (`agent_deleted`).", body = ErrorBody),
+        (status = 409, description = "The key was used for another request (`idempotency_conflict`), or the run was canceled (`canceled`).", body = ErrorBody),
+        (status = 429, description = "The allowance is used up (`quota_exceeded`), too many requests (`rate_limited`), too many open streams (`too_many_streams`), or too much waits for that peer (`outbox_full`).", body = ErrorBody, headers(("Retry-After" = u64, description = "Seconds to wait before the same request can succeed."))),
+        (status = 502, description = "The run failed at its provider or at its peer hub; the code is the run's (for instance `provider_unavailable`, `model_not_found`, `peer_error`).", body = ErrorBody),
+        (status = 503, description = "A part of the hub is not available (`dependency_unavailable`, `shutting_down`, `request_timeout`), no worker can have the agent's provider (`unknown_provider`), the workers were lost with the run (`worker_lost`), no connected worker can serve it (`no_capable_worker`), or the peer hub cannot be reached (`peer_inactive`, `federation_off`).", body = ErrorBody, headers(("Retry-After" = u64, description = "Seconds to wait before the same request can succeed."))),
+        (status = 504, description = "No answer in time: the run goes on (`wait_timeout`), or it took longer than its limit (`timeout`), or its envelope expired (`expired`).", body = ErrorBody)
+    )
+)]
 pub(super) async fn post(
     State(app): State<App>,
     Extension(streams): Extension<Arc<Streams>>,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use aiox_core::Error;
+use aiox_model::body::ErrorBody;
 use axum::{
     Extension,
     extract::State,
@@ -16,16 +17,26 @@ use super::{App, run_id};
 use crate::{
     auth::Signed,
     bound::Streams,
+    documented::{Gated, Invalid, NotFound},
     error::Result,
     frames,
     read::{Asked, Place},
 };
 
-#[derive(Deserialize)]
+/// From where to read, and what.
+#[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct From {
+    /// Sequence of the last event that was seen; absent = from the beginning.
+    #[param(value_type = Option<u32>)]
     after: Option<String>,
+    /// The same as `after`.
+    #[param(value_type = Option<u32>)]
     after_sequence: Option<String>,
+    /// The same as `after`.
+    #[param(value_type = Option<u32>)]
     from_sequence: Option<String>,
+    /// `true` or `1`: live text too.
     deltas: Option<String>,
 }
 
@@ -45,6 +56,29 @@ fn cursor(from: &From, headers: &HeaderMap) -> Result<u64> {
     }
 }
 
+/// Follow a run
+///
+/// Server-sent events: every numbered event of the run from the given position on, then the live run until its end. `event: run.event` has a `RunEvent` as data and its sequence
+/// as `id`; with `deltas=true` there is also `event: run.delta` with a `RunDelta`, without an `id`, because live text is never replayed. A comment comes every 15 seconds. The stream
+/// ends after the event that ends the run.
+///
+/// To resume, give the last sequence that was seen: `Last-Event-ID`, or `after` in the query. The header wins.
+#[utoipa::path(
+    get,
+    path = "/api/v1/runs/{run}/events",
+    tag = "runs",
+    operation_id = "follow_run",
+    security(("bearer" = ["runs:read"]), ("api_key" = ["runs:read"])),
+    params(("run" = String, Path, description = "The run: its UUID or its prefixed id (`run_…`)."), From, ("Last-Event-ID" = Option<u64>, Header, description = "Sequence of the last event that was seen; wins over the query.")),
+    responses(
+        (status = 200, description = "The events.", body = String, content_type = "text/event-stream"),
+        (status = 204, description = "The run has ended and nothing comes after the given position: do not come back."),
+        Gated,
+        Invalid,
+        NotFound,
+        (status = 429, description = "Too many requests (`rate_limited`), or too many streams of the caller are open (`too_many_streams`).", body = ErrorBody, headers(("Retry-After" = u64, description = "Seconds to wait before the same request can succeed.")))
+    )
+)]
 pub(super) async fn follow(
     State(app): State<App>,
     Extension(streams): Extension<Arc<Streams>>,

@@ -1,44 +1,119 @@
 //! Health and metrics.
 
 use aiox_core::Scope;
+use aiox_model::{
+    body::Data,
+    operations::{Liveness, PartHealth, Readiness},
+};
 use axum::{
     Json,
     extract::State,
     response::{IntoResponse, Response},
 };
 use http::{HeaderMap, StatusCode, header};
-use serde_json::{Map, Value, json};
 
 use super::App;
-use crate::{Check, Standing, auth, context::Facts, error::Result};
+use crate::{
+    Check, Standing, auth,
+    context::Facts,
+    documented::{Any, Gated},
+    error::Result,
+    read::data,
+};
 
-/// Members of the body that are always there.
-const MEMBERS: [&str; 6] = ["database", "nats", "workers", "redis", "xmpp", "peers"];
+type LivenessData = Data<Liveness>;
+type ReadinessData = Data<Readiness>;
 
-pub(super) async fn live() -> Json<Value> {
-    Json(json!({ "data": { "status": "alive" } }))
+/// Say that the process answers
+///
+/// For supervisors: it looks at nothing else. Needs no credential.
+#[utoipa::path(
+    get,
+    path = "/health/live",
+    tag = "health",
+    operation_id = "get_liveness",
+    security(()),
+    responses(
+        (status = 200, description = "It does.", body = LivenessData),
+        Any
+    )
+)]
+pub(super) async fn live() -> Json<Data<Liveness>> {
+    data(Liveness { status: "alive".into() })
 }
 
+/// Say how the hub is
+///
+/// Part by part. Needs no credential. `degraded` still serves; a hub that cannot serve answers 503 with the same body.
+#[utoipa::path(
+    get,
+    path = "/health/ready",
+    tag = "health",
+    operation_id = "get_readiness",
+    security(()),
+    responses(
+        (status = 200, description = "It serves.", body = ReadinessData),
+        Any,
+        (status = 503, description = "A part that it needs does not work.", body = ReadinessData)
+    )
+)]
 pub(super) async fn ready(State(app): State<App>) -> Response {
     let (status, body) = report(&app.health.checks().await, &app.options.version);
-    (status, Json(json!({ "data": body }))).into_response()
+    (status, data(body)).into_response()
 }
 
-fn report(checks: &[Check], version: &str) -> (StatusCode, Map<String, Value>) {
+/// Say how the hub is, at its shorter address
+///
+/// The same as `GET /health/ready`.
+#[utoipa::path(
+    get,
+    path = "/health",
+    tag = "health",
+    operation_id = "get_health",
+    security(()),
+    responses(
+        (status = 200, description = "It serves.", body = ReadinessData),
+        Any,
+        (status = 503, description = "A part that it needs does not work.", body = ReadinessData)
+    )
+)]
+pub(super) async fn health(app: State<App>) -> Response {
+    ready(app).await
+}
+
+fn report(checks: &[Check], version: &str) -> (StatusCode, Readiness) {
     let well = checks.iter().all(|check| matches!(check.standing, Standing::Healthy | Standing::NotConfigured));
     let down = checks.iter().any(|check| check.required && check.standing == Standing::Unhealthy);
-    let mut body = Map::new();
-    body.insert("status".into(), json!(if well { "healthy" } else { "degraded" }));
-    for name in MEMBERS {
-        let standing = checks.iter().find(|check| check.name == name).map_or(Standing::NotConfigured, |check| check.standing);
-        body.insert(name.into(), json!(standing.as_str()));
-    }
-    let list: Vec<Value> = checks.iter().map(|check| json!({ "name": check.name, "status": check.standing.as_str() })).collect();
-    body.insert("checks".into(), json!(list));
-    body.insert("version".into(), json!(version));
+    let of =
+        |name: &str| checks.iter().find(|check| check.name == name).map_or(Standing::NotConfigured, |check| check.standing).as_str().into();
+    let body = Readiness {
+        status: if well { "healthy" } else { "degraded" }.into(),
+        database: of("database"),
+        nats: of("nats"),
+        workers: of("workers"),
+        redis: of("redis"),
+        xmpp: of("xmpp"),
+        peers: of("peers"),
+        checks: checks.iter().map(|check| PartHealth { name: check.name.into(), status: check.standing.as_str().into() }).collect(),
+        version: version.into(),
+    };
     (if down { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK }, body)
 }
 
+/// Read the metrics
+///
+/// In the text format of Prometheus. Needs the scope `tenant:read`, unless the hub is configured with open metrics.
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    tag = "health",
+    operation_id = "get_metrics",
+    security(("bearer" = ["tenant:read"]), ("api_key" = ["tenant:read"])),
+    responses(
+        (status = 200, description = "The metrics.", body = String, content_type = "text/plain"),
+        Gated
+    )
+)]
 pub(super) async fn metrics(State(app): State<App>, facts: Facts, headers: HeaderMap) -> Result<Response> {
     if !app.options.open_metrics {
         auth::caller(&app, facts, &headers).await?.require(Scope::TenantRead)?;
@@ -55,13 +130,13 @@ mod tests {
         let check = |name, standing, required| Check { name, standing, required };
         let fine = [check("database", Standing::Healthy, true), check("nats", Standing::NotConfigured, true)];
         let (status, body) = report(&fine, "1");
-        assert_eq!((status, &body["status"], &body["redis"]), (StatusCode::OK, &json!("healthy"), &json!("not configured")));
+        assert_eq!((status, body.status.as_str(), body.redis.as_str()), (StatusCode::OK, "healthy", "not configured"));
         let idle = [fine[0].clone(), check("workers", Standing::Degraded("no workers connected"), false)];
         let (status, body) = report(&idle, "1");
-        assert_eq!((status, &body["status"], &body["workers"]), (StatusCode::OK, &json!("degraded"), &json!("no workers connected")));
+        assert_eq!((status, body.status.as_str(), body.workers.as_str()), (StatusCode::OK, "degraded", "no workers connected"));
         let (status, _) = report(&[check("xmpp", Standing::Unhealthy, false)], "1");
         assert_eq!(status, StatusCode::OK);
         let (status, body) = report(&[check("database", Standing::Unhealthy, true)], "1");
-        assert_eq!((status, &body["database"]), (StatusCode::SERVICE_UNAVAILABLE, &json!("unhealthy")));
+        assert_eq!((status, body.database.as_str()), (StatusCode::SERVICE_UNAVAILABLE, "unhealthy"));
     }
 }

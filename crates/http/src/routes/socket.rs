@@ -6,7 +6,7 @@
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use aiox_core::{Caller, Door, ports::Signal};
-use aiox_model::{RunId, run::ChatRequest};
+use aiox_model::{RunId, body::ErrorBody, run::ChatRequest};
 use axum::{
     Extension,
     extract::{
@@ -25,6 +25,7 @@ use crate::{
     auth,
     bound::Streams,
     context::Facts,
+    documented::{Any, Invalid},
     error::{Failure, Result},
     frames,
     read::{Asked, Place, parse},
@@ -39,11 +40,34 @@ const PING: Duration = Duration::from_secs(25);
 const SILENCE: Duration = Duration::from_secs(80);
 const UNAUTHORIZED: u16 = 4401;
 
-#[derive(Deserialize)]
+/// The credential of clients that cannot set headers.
+#[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Token {
+    /// An access token or an API key. Never logged.
     token: Option<String>,
 }
 
+/// Talk to an agent over a WebSocket
+///
+/// RFC 6455. In: a text frame with a message, plain, or a `ChatRequest`. Messages are answered one after the other; 8 may wait.
+///
+/// Out: text frames with `type`. `accepted` `{run_id, conversation_id}`; `event` `{event}` with a `RunEvent`; `delta` `{run_id, text}`; `done` with the members of a `ChatReply`; `error` with
+/// the members of an `ErrorBody`. The hub pings every 25 seconds and closes after 80 seconds of silence. Without a valid credential the socket is opened and closed with 4401.
+#[utoipa::path(
+    get,
+    path = "/api/v1/agents/{agent}/chat/ws",
+    tag = "chat",
+    operation_id = "open_chat",
+    security(("bearer" = ["runs:create"]), ("api_key" = ["runs:create"]), ()),
+    params(("agent" = String, Path, description = "Any name of the agent: its UUID, its prefixed id (`agt_…`), its handle, or its address, also of an agent of a peer hub."), Token),
+    responses(
+        (status = 101, description = "The socket is open."),
+        Invalid,
+        Any,
+        (status = 429, description = "Too many streams of the caller are open (`too_many_streams`).", body = ErrorBody, headers(("Retry-After" = u64, description = "Seconds to wait before the same request can succeed.")))
+    )
+)]
 pub(super) async fn open(
     State(app): State<App>,
     Extension(streams): Extension<Arc<Streams>>,

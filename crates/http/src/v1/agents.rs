@@ -13,7 +13,7 @@ use crate::{
     error::Result,
     names::Names,
     read::Place,
-    routes::App,
+    state::App,
 };
 
 pub(super) fn routes() -> OpenApiRouter<App> {

@@ -28,7 +28,7 @@ use crate::{
     error::Result,
     frames,
     read::{Asked, Place},
-    routes::App,
+    state::App,
 };
 
 pub(super) fn routes() -> OpenApiRouter<App> {

@@ -44,7 +44,7 @@ use crate::{
     frames,
     names::{Names, TRACEPARENT},
     read::{Asked, Body, Place},
-    routes::App,
+    state::App,
 };
 
 /// Events that one call brings in at most.

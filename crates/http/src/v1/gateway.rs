@@ -5,6 +5,7 @@ use aiox_app::gateway::{
     call::{Generation, Input, Message, Role, Tool, ToolCall, ToolChoice},
 };
 use aiox_core::{Error, gateway::Operation};
+use aiox_model::v1::error::ErrorBody;
 use aiox_model::v1::gateway::{
     ModelAnswer, ModelEmbedding, ModelGeneration, ModelInfo, ModelInput, ModelInvoke, ModelInvoked, ModelList, ModelMessage, ModelOutput,
     ModelRequest, ModelResponse, ModelRoute, ModelTool, ModelToolCall, ModelUsage, PolicyCheck, PolicyChecked, PolicyContent,
@@ -23,11 +24,11 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::gate::same_tenant;
 use crate::{
     auth::Signed,
-    documented::{V1Conflicting, V1Gated, V1Invalid, V1NotFound, V1Sized},
+    documented::{V1Conflicting, V1Gated, V1Invalid, V1Sized},
     error::Result,
     names::Names,
     read::Body,
-    routes::App,
+    state::App,
 };
 
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
@@ -79,7 +80,8 @@ pub(super) async fn models(State(app): State<App>, Signed(caller): Signed) -> Re
     request_body = ModelInvoke,
     responses(
         (status = 200, description = "The answer. A repetition with the same idempotency key has the header `Idempotency-Replayed: true`.", body = ModelInvoked),
-        V1Gated, V1Invalid, V1NotFound, V1Sized, V1Conflicting
+        V1Gated, V1Invalid, V1Sized, V1Conflicting,
+        (status = 404, description = "No such model, or none that the tenant may have (`model_not_found`).", body = ErrorBody)
     )
 )]
 pub(super) async fn invoke(

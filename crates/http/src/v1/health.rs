@@ -12,7 +12,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use crate::{
     Check, Standing,
     error::{Failure, Refusal, Result},
-    routes::App,
+    state::App,
 };
 
 pub(super) fn routes() -> OpenApiRouter<App> {

@@ -20,10 +20,7 @@ use axum::{
 };
 use utoipa_axum::router::OpenApiRouter;
 
-use crate::{
-    context::quick,
-    routes::{App, plain},
-};
+use crate::{context::quick, plain::plain, state::App};
 
 /// Every route of the surface with its document.
 pub(crate) fn routes() -> OpenApiRouter<App> {

@@ -17,7 +17,7 @@ use axum::{Json, extract::State, response::Response};
 use http::{HeaderName, HeaderValue};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use crate::{HttpState, auth::Signed, documented::OpenAiGated, error::Result, routes::App};
+use crate::{HttpState, auth::Signed, documented::OpenAiGated, error::Result, state::App};
 
 const ROUTE: HeaderName = HeaderName::from_static("x-aiox-route");
 const FALLBACK: HeaderName = HeaderName::from_static("x-aiox-fallback");

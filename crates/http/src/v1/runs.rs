@@ -29,7 +29,7 @@ use crate::{
     error::{Failure, Result},
     names::Names,
     read::{Body, Place},
-    routes::App,
+    state::App,
 };
 
 /// Time to make a run durable.

@@ -19,7 +19,7 @@ use crate::{
     error::{Failure, Result},
     names::Names,
     read::{Asked, Body, MaybeBody, Place, typed},
-    routes::App,
+    state::App,
 };
 
 /// Most entries of one page, and those of a page whose size is not given.

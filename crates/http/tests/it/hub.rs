@@ -1,6 +1,11 @@
 //! A hub of the test's own behind a real listener.
 
-use std::{collections::HashSet, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    net::SocketAddr,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use aiox_app::{
     Accounts, AccountsOptions, Agents, Directory, Dispatch, DispatchOptions, Federated, HubNames, Ingest, PeerBook, Replies, Runs, RunsOptions,
@@ -24,6 +29,7 @@ use aiox_model::{
     run::{HistoryMessage, RunError},
 };
 use aiox_store::{Journal, Sealed, Store, StoreOptions, tenants};
+use aiox_testkit::responses::{Judge, Witness};
 use async_trait::async_trait;
 use reqwest::{Method, RequestBuilder, Response};
 use serde_json::{Value, json};
@@ -61,6 +67,8 @@ impl RateLimiter for Unlimited {
     }
 }
 
+static DOCUMENTED: LazyLock<Judge> = LazyLock::new(|| Judge::new(vec![aiox_specgen::node()]));
+
 pub struct Hub {
     pub base: String,
     pub address: SocketAddr,
@@ -73,6 +81,7 @@ pub struct Hub {
     pub tenant: Uuid,
     pub dispatch: Dispatch,
     _stop: tokio_util::sync::DropGuard,
+    _witness: Witness,
     _directory: tempfile::TempDir,
 }
 
@@ -181,7 +190,9 @@ impl Hub {
             options: setting.options,
         };
         let panics = axum::Router::new().route("/panics", axum::routing::get(panics));
-        let router = aiox_http::router_with(state, panics);
+        let documents = aiox_http::published::routes(|| aiox_specgen::documents().into_iter().collect());
+        let witness = Witness::new(&DOCUMENTED);
+        let router = witness.around(aiox_http::router_with(state, panics.merge(documents)));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let until = stop.clone();
@@ -203,6 +214,7 @@ impl Hub {
             tenant,
             dispatch,
             _stop: stop.drop_guard(),
+            _witness: witness,
             _directory: directory,
         }
     }

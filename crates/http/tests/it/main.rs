@@ -4,6 +4,7 @@
 mod accounts;
 mod agents;
 mod chat;
+mod documents;
 mod hub;
 mod manners;
 mod model_worker;

@@ -15,7 +15,7 @@ use uuid::Uuid;
 use crate::{
     HttpState,
     error::{Failure, Result},
-    routes::App,
+    state::App,
 };
 
 /// Time to make a run durable.

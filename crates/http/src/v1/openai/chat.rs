@@ -29,8 +29,8 @@ use crate::{
     error::{Failure, Result},
     frames,
     read::Body,
-    routes::App,
     shape,
+    state::App,
 };
 
 /// Create a chat completion

@@ -16,7 +16,7 @@ use crate::{
     documented::{OpenAiConflicting, OpenAiGated, OpenAiInvalid, OpenAiNotFound, OpenAiSized},
     error::Result,
     read::Body,
-    routes::App,
+    state::App,
     v1::gateway::{encoding, vector},
 };
 

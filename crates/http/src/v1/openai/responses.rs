@@ -33,7 +33,7 @@ use crate::{
     error::Result,
     frames,
     read::{Body as Read, Place as InPath},
-    routes::App,
+    state::App,
 };
 
 /// Create a response
