@@ -67,7 +67,7 @@ impl Error {
 
 fn plain(body: v1::error::ErrorBody) -> ErrorBody {
     let v1::error::ErrorDetail { code, message, retryable, .. } = body.error;
-    ErrorBody { error: message, code, correlation_id: body.correlation_id, retryable }
+    ErrorBody { error: message, code, correlation_id: body.correlation_id, retryable, run_id: None }
 }
 
 /// The response, if it is a success.

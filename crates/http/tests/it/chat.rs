@@ -34,6 +34,7 @@ async fn a_waiting_call_gets_the_answer_and_everything_can_be_read_afterwards() 
         (&conversations.body["total_count"], &conversations.body["data"][0]["principal"]),
         (&json!(1), &json!("alice@hub-a.example"))
     );
+    assert_eq!(hub.get("/api/v1/conversations", &token).await.body, conversations.body, "there is no other agent");
     let path = format!("/api/v1/conversations/{}/messages", conversations.body["data"][0]["id"].as_str().unwrap());
     assert_eq!(hub.get(&path, &token).await.body["total_count"], 6);
     assert_eq!(hub.get("/api/v1/runs", &token).await.body["data"].as_array().unwrap().len(), 3);

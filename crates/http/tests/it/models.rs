@@ -176,24 +176,14 @@ async fn personal_data_is_masked_before_a_model_sees_it_and_secrets_stop_the_cal
     tools["request"]["input"]["tools"] =
         json!([{ "tool_id": "tool.mail", "description": "to ann@mail.example", "input_schema": { "default": "bob@mail.example" } }]);
     invoke(&hub, &token, tools).await;
-    let seen = format!(
-        "{}",
-        worker
-            .asked
-            .all()
-            .iter()
-            .map(|order| match &order.input {
-                aiox_app::gateway::call::Input::Chat { messages, tools, .. } => {
-                    let said: Vec<&str> = messages.iter().map(|message| message.content.as_str()).collect();
-                    format!(
-                        "{said:?} {:?}",
-                        tools.iter().map(|tool| format!("{} {}", tool.description, tool.parameters)).collect::<Vec<_>>()
-                    )
-                }
-                aiox_app::gateway::call::Input::Embed { .. } => String::new(),
-            })
-            .collect::<String>()
-    );
+    let told = |order: aiox_app::gateway::call::Order| match order.input {
+        aiox_app::gateway::call::Input::Chat { messages, tools, .. } => {
+            let said = messages.into_iter().map(|message| message.content);
+            said.chain(tools.into_iter().map(|tool| format!("{} {}", tool.description, tool.parameters))).collect::<Vec<_>>().join(" ")
+        }
+        aiox_app::gateway::call::Input::Embed { texts, .. } => texts.join(" "),
+    };
+    let seen: String = worker.asked.all().into_iter().map(told).collect::<Vec<_>>().join(" ");
     assert!(!seen.contains("mail.example") && !seen.contains("415"), "{seen}");
 
     let before = worker.asked.count();
