@@ -1,0 +1,5 @@
+//! Cases of `spec/agents.md`.
+
+use crate::case::cases;
+
+cases! {}

@@ -1,0 +1,5 @@
+//! Cases of `spec/models.md`.
+
+use crate::case::cases;
+
+cases! {}

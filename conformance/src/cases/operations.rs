@@ -1,0 +1,5 @@
+//! Cases of `spec/operations.md`.
+
+use crate::case::cases;
+
+cases! {}

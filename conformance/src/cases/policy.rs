@@ -1,0 +1,5 @@
+//! Cases of `spec/policy.md`.
+
+use crate::case::cases;
+
+cases! {}

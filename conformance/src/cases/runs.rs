@@ -1,0 +1,5 @@
+//! Cases of `spec/runs.md`.
+
+use crate::case::cases;
+
+cases! {}

@@ -1,0 +1,5 @@
+//! Cases of `spec/security.md`.
+
+use crate::case::cases;
+
+cases! {}

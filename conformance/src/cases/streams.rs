@@ -1,0 +1,5 @@
+//! Cases of `spec/streams.md`.
+
+use crate::case::cases;
+
+cases! {}

@@ -1,0 +1,5 @@
+//! Cases of `spec/tenancy.md`.
+
+use crate::case::cases;
+
+cases! {}

@@ -1,0 +1,5 @@
+//! Cases of `spec/workers.md`.
+
+use crate::case::cases;
+
+cases! {}

@@ -1,0 +1,5 @@
+//! Cases of `spec/xmpp.md`.
+
+use crate::case::cases;
+
+cases! {}
