@@ -19,6 +19,7 @@ mod judge;
 pub mod report;
 mod requirement;
 mod scene;
+mod socket;
 mod stream;
 mod world;
 
