@@ -118,6 +118,13 @@ pub(crate) struct Agent {
     pub(crate) body: Value,
 }
 
+/// A tenant of the suite's own, and a service token in it.
+#[derive(Debug, Clone)]
+pub(crate) struct Tenant {
+    pub(crate) id: String,
+    pub(crate) secret: String,
+}
+
 /// What every case of one judgement shares.
 pub(crate) struct World {
     pub(crate) options: Options,
@@ -130,6 +137,7 @@ pub(crate) struct World {
     admin: OnceCell<Account>,
     agent: OnceCell<Agent>,
     peer_user: OnceCell<(Account, Agent)>,
+    tenant: OnceCell<Tenant>,
     made: Mutex<Vec<(Url, String, String)>>,
     /// Some MUST has failed and the judgement ends at the first.
     pub(crate) over: AtomicBool,
@@ -147,6 +155,7 @@ impl World {
             admin: OnceCell::new(),
             agent: OnceCell::new(),
             peer_user: OnceCell::new(),
+            tenant: OnceCell::new(),
             made: Mutex::default(),
             over: AtomicBool::new(false),
         }))
@@ -190,6 +199,34 @@ impl World {
         };
         let target = self.options.target.clone();
         self.admin.get_or_try_init(|| self.login(target, login)).await.cloned()
+    }
+
+    /// Another tenant than that of the accounts.
+    pub(crate) async fn tenant(self: &Arc<Self>) -> Result<Tenant, Stop> {
+        self.tenant.get_or_try_init(|| self.make_tenant("shared")).await.cloned()
+    }
+
+    /// A new tenant with a service token that may do everything a service may. It is deleted at the end.
+    pub(crate) async fn make_tenant(self: &Arc<Self>, name: &str) -> Result<Tenant, Stop> {
+        let admin = self.admin().await?;
+        let target = self.options.target.clone();
+        let body = json!({ "tenant": { "name": format!("Conformance {} {name}", self.mark) } });
+        let made = self.prepare(&target, &admin, "/v1/admin/tenants", &body).await?;
+        let id = made.pointer("/tenant/tenant_id").and_then(Value::as_str).unwrap_or_default().to_owned();
+        self.remember(&target, &admin, &format!("/v1/admin/tenants/{id}"));
+        let made = self.prepare(&target, &admin, &format!("/v1/admin/tenants/{id}/tokens"), &json!({ "name": "conformance" })).await?;
+        let secret = made.pointer("/token/secret").and_then(Value::as_str).unwrap_or_default().to_owned();
+        Ok(Tenant { id, secret })
+    }
+
+    /// A POST of the suite's own preparation, which has to be answered by 201.
+    async fn prepare(&self, target: &Url, who: &Account, path: &str, body: &Value) -> Result<Value, Stop> {
+        let url = target.join(path).map_err(|error| Stop::Harness(error.to_string()))?;
+        let sent = self.common.post(url).timeout(ANSWER).bearer_auth(&who.access).json(body).send().await;
+        let answer = sent.map_err(|error| Stop::Harness(format!("POST {path}: {error}")))?;
+        let status = answer.status();
+        let made: Value = answer.json().await.unwrap_or_default();
+        if status.as_u16() == 201 { Ok(made) } else { Err(Stop::Harness(format!("the suite could not prepare: POST {path} answered {status} with {made}"))) }
     }
 
     /// The echo agent of [`alice`](Self::alice).
@@ -275,16 +312,9 @@ impl World {
 
     /// A new agent with this body. It is deleted at the end.
     pub(crate) async fn make_agent_of(&self, target: &Url, owner: &Account, body: Value) -> Result<Agent, Stop> {
-        let url = target.join("/api/v1/agents").map_err(|error| Stop::Harness(error.to_string()))?;
-        let sent = self.common.post(url).timeout(ANSWER).bearer_auth(&owner.access).json(&body).send().await;
-        let answer = sent.map_err(|error| Stop::Harness(format!("POST /api/v1/agents: {error}")))?;
-        let status = answer.status();
-        let made: Value = answer.json().await.unwrap_or_default();
+        let made = self.prepare(target, owner, "/api/v1/agents", &body).await?;
         let text = |pointer: &str| made.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
         let (id, jid) = (text("/data/id"), text("/data/jid"));
-        if status.as_u16() != 201 || id.is_empty() {
-            return Err(Stop::Harness(format!("the suite could not prepare an agent: POST /api/v1/agents answered {status}")));
-        }
         self.remember(target, owner, &format!("/api/v1/agents/{id}"));
         Ok(Agent { id, jid, body })
     }
