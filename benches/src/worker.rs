@@ -104,6 +104,8 @@ async fn work(
             Some(FromHub::Drain(_)) => return Ok(()),
             // A task is answered before its cancel could be read.
             Some(FromHub::CancelTask(_) | FromHub::ResultAck(_) | FromHub::RegisterAck(_)) | None => {}
+            // It has declared no room for such calls.
+            Some(FromHub::ModelRequest(_) | FromHub::CancelModel(_)) => {}
         }
     }
     Ok(())
@@ -157,7 +159,7 @@ fn with_key<T>(message: T, key: &str) -> Result<Request<T>> {
 mod tests {
     use super::*;
     use aiox_proto::worker::v1::worker_service_server::{WorkerService, WorkerServiceServer};
-    use aiox_proto::worker::v1::{HeartbeatResponse, RegisterAck, ResultAck};
+    use aiox_proto::worker::v1::{HeartbeatResponse, IssueTokenRequest, IssueTokenResponse, RegisterAck, ResultAck};
     use std::pin::Pin;
     use tokio_stream::Stream;
     use tonic::{Response, Status};
@@ -198,6 +200,10 @@ mod tests {
 
         async fn heartbeat(&self, _: Request<HeartbeatRequest>) -> Result<Response<HeartbeatResponse>, Status> {
             Ok(Response::new(HeartbeatResponse { ok: true }))
+        }
+
+        async fn issue_token(&self, _: Request<IssueTokenRequest>) -> Result<Response<IssueTokenResponse>, Status> {
+            Err(Status::unimplemented("this worker shows its key with each call"))
         }
     }
 

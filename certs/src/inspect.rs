@@ -128,7 +128,9 @@ mod tests {
     #[test]
     fn servers_and_workers_have_one_purpose() {
         assert_eq!(info(&Leaf::server("hub-a.example").unwrap()).purposes, ["serverAuth"]);
-        assert_eq!(info(&Leaf::worker("worker-1").unwrap()).purposes, ["clientAuth"]);
+        assert_eq!(info(&Leaf::worker("hub-a.example", "worker-1").unwrap()).purposes, ["clientAuth"]);
+        let names = info(&Leaf::worker("hub-a.example", "worker-1").unwrap()).names;
+        assert_eq!(names, ["DNS:worker-1", "URI:spiffe://hub-a.example/worker/worker-1"]);
     }
 
     #[test]

@@ -69,14 +69,18 @@ impl Leaf {
         })
     }
 
-    /// A worker's client certificate; the worker's id is its one DNS name.
+    /// Client certificate of a worker of the hub of `domain`: the worker's id is its one DNS name, and the URI
+    /// `spiffe://<domain>/worker/<id>` keeps it from other hubs whose machines have the same authority.
     ///
     /// # Errors
-    /// When the id cannot stand in a certificate.
-    pub fn worker(worker_id: &str) -> Result<Self, CertError> {
+    /// When the id or the domain cannot stand in a certificate.
+    pub fn worker(domain: &str, worker_id: &str) -> Result<Self, CertError> {
+        dns(domain)?;
+        let uri = format!("spiffe://{domain}/worker/{worker_id}");
+        let san = SanType::URI(uri.as_str().try_into().map_err(|_| CertError::Name(uri.clone()))?);
         Ok(Self {
             common_name: worker_id.to_owned(),
-            names: vec![dns(worker_id)?],
+            names: vec![dns(worker_id)?, san],
             purposes: vec![ExtendedKeyUsagePurpose::ClientAuth],
             days: DEFAULT_DAYS,
         })

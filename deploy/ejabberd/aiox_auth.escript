@@ -12,7 +12,8 @@
 main([Url, TokenFile]) ->
     {ok, _} = application:ensure_all_started(inets),
     {ok, Token} = file:read_file(TokenFile),
-    Headers = [{"authorization", "Bearer " ++ string:trim(binary_to_list(Token))}],
+    %% A connection for each question: one that waits would be closed by the hub, perhaps under the next question.
+    Headers = [{"authorization", "Bearer " ++ string:trim(binary_to_list(Token))}, {"connection", "close"}],
     serve(open_port({fd, 0, 1}, [binary, {packet, 2}, eof]), {Url, Headers}).
 
 serve(Port, Hub) ->

@@ -88,6 +88,26 @@ mod tests {
     }
 
     #[test]
+    fn the_published_streams_are_read_as_they_say() {
+        let vectors: serde_json::Value = serde_json::from_str(include_str!("../../spec/vectors/streams.json")).unwrap();
+        let cases = vectors["reading"].as_array().unwrap();
+        for case in cases {
+            let text = |value: &serde_json::Value, name: &str| value[name].as_str().unwrap().to_owned();
+            let stream = text(case, "stream");
+            let expected = case["messages"].as_array().unwrap().iter();
+            let expected: Vec<_> = expected.map(|one| Message { event: text(one, "event"), data: text(one, "data") }).collect();
+            for cut in 0..=stream.len() {
+                let mut parser = Parser::default();
+                let (head, tail) = stream.as_bytes().split_at(cut);
+                let mut messages = parser.feed(head).unwrap();
+                messages.extend(parser.feed(tail).unwrap());
+                assert_eq!(messages, expected, "{}, cut at {cut}", case["name"]);
+            }
+        }
+        assert!(cases.len() >= 10);
+    }
+
+    #[test]
     fn an_endless_line_is_refused() {
         let mut parser = Parser::default();
         let piece = vec![b'a'; MAX_MESSAGE / 2];

@@ -57,6 +57,9 @@ pub enum Command {
     /// Make and look at keys and certificates
     #[command(subcommand)]
     Certs(Certs),
+    /// Give workers keys, and take keys and certificates back, at the machine of a hub
+    #[command(subcommand)]
+    Workers(Workers),
     /// See and change the peer hubs of a hub
     #[command(subcommand)]
     Peer(Peer),
@@ -147,6 +150,36 @@ pub enum Keys {
     Rotate(Configured),
 }
 
+/// `aiox workers`.
+#[derive(Debug, Subcommand)]
+pub enum Workers {
+    /// Make a key that is good for one worker alone, and print it; it is not shown again
+    #[command(after_help = "Example:\n  aiox workers key worker-1 --config /etc/aiox/aiox.toml > worker-1.key")]
+    Key {
+        /// The worker's `worker.id`
+        worker: String,
+        /// Settings of the hub
+        #[command(flatten)]
+        configured: Configured,
+    },
+    /// Take every key of a worker back, or with --certificate that certificate; a running hub ends its session within seconds
+    #[command(
+        after_help = "Examples:\n  aiox workers revoke worker-1 --config /etc/aiox/aiox.toml\n  aiox workers revoke worker-1 --certificate worker-1.pem"
+    )]
+    Revoke {
+        /// The worker's `worker.id`
+        worker: String,
+        /// PEM file with its certificate
+        #[arg(long)]
+        certificate: Option<PathBuf>,
+        /// Settings of the hub
+        #[command(flatten)]
+        configured: Configured,
+    },
+    /// Show the keys of single workers and the revoked certificates
+    List(Configured),
+}
+
 /// `aiox certs`.
 #[derive(Debug, Subcommand)]
 pub enum Certs {
@@ -165,6 +198,21 @@ pub enum Certs {
         /// Further DNS names and addresses of its listeners
         #[arg(long = "host")]
         hosts: Vec<String>,
+        /// Replace what is there
+        #[arg(long)]
+        force: bool,
+    },
+    /// Make a certificate for a worker, with the authority of `create`: `worker-<name>.pem` and `.key`
+    #[command(after_help = "Example:\n  aiox certs worker --dir data/certs --domain hub-a.example worker-1")]
+    Worker {
+        /// The worker's `worker.id`
+        worker: String,
+        /// Directory with `authority.pem` and `authority.key`, and to write to
+        #[arg(long)]
+        dir: PathBuf,
+        /// Domain of the hub that it works for
+        #[arg(long)]
+        domain: String,
         /// Replace what is there
         #[arg(long)]
         force: bool,

@@ -1,6 +1,7 @@
 //! The commands that talk to a hub.
 
-use aiox_certs::{Authority, HubNames, HubPaths, Overwrite};
+use aiox_app::WorkerCredentials;
+use aiox_certs::{Authority, HubNames, HubPaths, Leaf, Overwrite};
 use aiox_client::{Client, Frame};
 use aiox_core::Role;
 use aiox_model::RunId;
@@ -10,7 +11,7 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    cli::{Certs, Chat, Configured, Peer, Place, Remote, RunCommand, User},
+    cli::{Certs, Chat, Configured, Peer, Place, Remote, RunCommand, User, Workers},
     hub::Hub,
     operator::{
         site::{Mesh, Site},
@@ -244,6 +245,47 @@ pub async fn rotate_keys(configured: &Configured) -> Result<()> {
     Ok(())
 }
 
+/// `aiox workers`.
+pub async fn workers(command: Workers) -> Result<()> {
+    let (Workers::Key { configured, .. } | Workers::Revoke { configured, .. } | Workers::List(configured)) = &command;
+    let stop = CancellationToken::new();
+    let tasks = Supervisor::new(stop.clone());
+    let hub = Hub::build(settings::of(configured)?, &tasks).await?;
+    let done = with_credentials(&hub.worker_credentials, command).await;
+    let store = hub.store.clone();
+    drop(hub);
+    stop.cancel();
+    tasks.finish(std::time::Duration::from_secs(5)).await;
+    store.close().await;
+    done
+}
+
+async fn with_credentials(credentials: &WorkerCredentials, command: Workers) -> Result<()> {
+    let chained = |error: aiox_core::Error| anyhow::anyhow!(error.chain());
+    match command {
+        Workers::Key { worker, .. } => {
+            let key = credentials.issue_key(&worker).await.map_err(chained)?;
+            say::result(secrecy::ExposeSecret::expose_secret(&key));
+        }
+        Workers::Revoke { worker, certificate: None, .. } => {
+            let count = credentials.revoke_keys(&worker).await.map_err(chained).with_context(|| format!("{worker} has no key"))?;
+            say::done(&format!("{count} keys of {worker} are revoked"));
+        }
+        Workers::Revoke { worker, certificate: Some(file), .. } => {
+            let leaf = aiox_certs::load_chain("--certificate", &file)?.into_iter().next().context("--certificate has no certificate")?;
+            let new = credentials.revoke_certificate(&worker, aiox_crypto::sha256(&leaf)).await.map_err(chained)?;
+            say::done(&format!("the certificate {} {}", file.display(), if new { "is revoked" } else { "was revoked before" }));
+        }
+        Workers::List(_) => {
+            for one in credentials.list().await.map_err(chained)? {
+                let state = if one.revoked { "revoked" } else { "good" };
+                say::line(&format!("{:<30} {:<12} {}  {state}", one.worker_id, one.kind, one.fingerprint));
+            }
+        }
+    }
+    Ok(())
+}
+
 /// `aiox certs`.
 pub fn certs(command: Certs) -> Result<()> {
     match command {
@@ -256,6 +298,18 @@ pub fn certs(command: Certs) -> Result<()> {
             aiox_certs::write_public("authority", &dir.join("authority.pem"), authority.certificate_pem().as_bytes(), overwrite)?;
             aiox_certs::write_private("authority key", &dir.join("authority.key"), authority.key_pem().as_bytes(), overwrite)?;
             say::done(&format!("keys and certificates of {domain} are in {}", dir.display()));
+            Ok(())
+        }
+        Certs::Worker { worker, dir, domain, force } => {
+            let certificate = aiox_certs::read_public("authority", &dir.join("authority.pem"))?;
+            let key = aiox_certs::read_private("authority key", &dir.join("authority.key"))?;
+            let text = |bytes| std::str::from_utf8(bytes).context("the authority is no PEM text");
+            let issued = Authority::from_pem(text(&certificate)?, text(&key)?)?.issue(&Leaf::worker(&domain, &worker)?)?;
+            let overwrite = if force { Overwrite::Replace } else { Overwrite::Refuse };
+            let (certificate, key) = HubPaths::new(&dir).leaf(&format!("worker-{worker}"));
+            aiox_certs::write_private("worker key", &key, issued.key_pem.as_bytes(), overwrite)?;
+            aiox_certs::write_public("worker certificate", &certificate, issued.certificate_pem.as_bytes(), overwrite)?;
+            say::done(&format!("certificate and key of {worker} are {} and {}", certificate.display(), key.display()));
             Ok(())
         }
         Certs::Show { files } => {

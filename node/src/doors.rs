@@ -31,6 +31,7 @@ pub fn router(hub: &Hub, health: Arc<dyn Health>, metrics: PrometheusHandle) -> 
     };
     let state = HttpState {
         accounts: hub.accounts.clone(),
+        tenants: hub.tenants.clone(),
         agents: hub.agents.clone(),
         runs: hub.runs.clone(),
         peers: hub.book.clone(),

@@ -51,7 +51,13 @@ impl Health {
 #[async_trait]
 impl HealthPort for Health {
     async fn checks(&self) -> Vec<Check> {
-        let workers = if self.dispatch.workers().is_empty() { Standing::Degraded("no workers connected") } else { Standing::Healthy };
+        let workers = if self.dispatch.workers().is_empty() {
+            Standing::Degraded("no workers connected")
+        } else if !self.dispatch.stranded().await.is_empty() {
+            Standing::Degraded("runs wait for a worker that fits")
+        } else {
+            Standing::Healthy
+        };
         let xmpp = match &self.xmpp {
             None => Standing::NotConfigured,
             Some(state) => match &*state.borrow() {
@@ -71,5 +77,34 @@ impl HealthPort for Health {
             check("peers", peers, false),
             check("tasks", tasks, false),
         ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aiox_config::Settings;
+    use tokio_util::sync::CancellationToken;
+
+    #[tokio::test]
+    async fn a_task_that_is_down_degrades_readiness() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = dir.path().display().to_string();
+        let settings = Settings::from_layers(None, vec![("AIOX__HUB__DATA_DIR".to_owned(), place)], None).unwrap();
+        let tasks = Supervisor::new(CancellationToken::new());
+        let hub = Hub::build(settings, &tasks).await.unwrap();
+        let health = Health::new(&hub, None, tasks.clone());
+        let standing = async || health.checks().await.into_iter().find(|check| check.name == "tasks").unwrap().standing;
+        assert_eq!(standing().await, Standing::Healthy);
+        tasks.once("listener", |_| async { anyhow::bail!("gone") });
+        tokio::time::timeout(Duration::from_secs(30), async {
+            while tasks.troubled().is_empty() {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await
+        .unwrap();
+        assert_eq!(standing().await, Standing::Degraded("a background task is down"));
+        assert_eq!(health.checks().await.into_iter().find(|check| check.name == "database").unwrap().standing, Standing::Healthy);
     }
 }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use aiox_app::{
     Accounts, AccountsOptions, Agents, Contacts, Directory, Dispatch, DispatchOptions, Federated, HubNames, PeerBook, Replies, Runs,
-    RunsOptions, SignUp, Vault, dispatch::Watch,
+    RunsOptions, SignUp, TenantBook, Tenants, Urgency, Vault, WorkerCredentials, dispatch::Watch,
 };
 use aiox_bus::{MemoryEvents, MemoryQueue};
 use aiox_cache::{MemoryLimiter, MemoryReplayGuard};
@@ -12,17 +12,17 @@ use aiox_config::{Engine, Settings};
 use aiox_core::{
     ports::{Clock, Events, Ids, RateLimiter, WorkQueue},
     quota::Limits,
-    run::Weights,
+    tenant::{self, Pace},
 };
 use aiox_crypto::{
     system::{SystemClock, SystemIds},
     tokens::Tokens,
+    worker_token::WorkerTokens,
 };
 use aiox_federation::service::{Federation, FederationOptions, Outward};
 use aiox_model::TenantId;
-use aiox_store::{Journal, Store, StoreOptions, tenants};
+use aiox_store::{Journal, Store, StoreOptions, tenants as tenant_rows};
 use anyhow::{Context as _, Result};
-use tokio_util::sync::CancellationToken;
 
 use crate::{identity, no_peers::NoPeers, secrets::Secrets, supervise::Supervisor};
 
@@ -41,6 +41,8 @@ pub struct Hub {
     pub store: Store,
     /// Accounts.
     pub accounts: Accounts,
+    /// Tenants.
+    pub tenants: Tenants,
     /// Agents.
     pub agents: Agents,
     /// Keys of what is sealed.
@@ -63,6 +65,10 @@ pub struct Hub {
     pub federation: Option<Arc<Federation>>,
     /// The workers' key.
     pub worker_key: secrecy::SecretString,
+    /// Their tokens.
+    pub worker_tokens: WorkerTokens,
+    /// Credentials of single workers.
+    pub worker_credentials: WorkerCredentials,
     clock: Arc<dyn Clock>,
     watch: Option<Watch>,
 }
@@ -88,10 +94,13 @@ impl Hub {
         }
         let store = open_store(&settings).await?;
         let (journal, work) = Journal::new(store.clone());
-        tasks.once(work);
+        tasks.once("journal", |_| async {
+            work.await;
+            Ok(())
+        });
 
         let mut tx = store.begin().await.context("cannot write to the database")?;
-        let tenant = tenants::ensure(&mut tx, ids.uuid(), DEFAULT_TENANT, clock.now()).await?;
+        let tenant = tenant_rows::ensure(&mut tx, ids.uuid(), DEFAULT_TENANT, clock.now()).await?;
         tx.commit().await?;
 
         let governance = &settings.governance;
@@ -107,6 +116,13 @@ impl Hub {
         let events: Arc<dyn Events> = Arc::new(MemoryEvents::default());
         let limiter: Arc<dyn RateLimiter> = Arc::new(MemoryLimiter::default());
 
+        let node_limits = tenant::Limits {
+            create: Some(Pace::per_second(governance.run_create_qps, None)),
+            concurrent: Some(governance.concurrent_runs),
+            invoke: Some(Pace::per_second(governance.invoke_qps, None)),
+            ..tenant::Limits::default()
+        };
+        let tenants_book = TenantBook::new(store.clone(), clock.clone(), node_limits);
         let vault = Vault::new(store.clone(), secrets.master, clock.clone(), ids.clone());
         let tokens =
             Tokens::new(names.domain(), &secrets.access, &secrets.refresh, settings.auth.access_seconds, settings.auth.refresh_seconds)?;
@@ -119,8 +135,11 @@ impl Hub {
             limits,
             remote_limits,
             default_tenant: TenantId(tenant),
+            tenants: tenants_book.clone(),
         };
         let accounts = Accounts::new(store.clone(), vault.clone(), tokens, names.clone(), clock.clone(), ids.clone(), accounts_options);
+        let tenants =
+            Tenants::new(store.clone(), vault.clone(), tenants_book.clone(), clock.clone(), ids.clone(), &names, TenantId(tenant));
         let directory = Directory::new(store.clone(), names.clone());
         let agents = Agents::new(store.clone(), vault.clone(), directory.clone(), clock.clone(), ids.clone(), default_provider.clone());
         let replies = Replies::new(store.clone(), journal.clone());
@@ -135,11 +154,13 @@ impl Hub {
         let federated = Federated::new(store.clone(), journal.clone(), events.clone(), clock.clone(), ids.clone(), replies.clone(), wire);
         let known =
             KNOWN_PROVIDERS.iter().map(|name| (*name).to_owned()).chain(settings.llm.providers.iter().map(|name| name.to_lowercase()));
+        let urgency = Urgency::default();
         let options = RunsOptions {
             default_provider: default_provider.clone(),
             known_providers: known.chain([default_provider.clone()]).collect(),
             max_timeout_ms: governance.task_timeout_ms,
-            weights: Weights::default(),
+            tenants: tenants_book,
+            urgency: urgency.clone(),
         };
         let runs = Runs::new(
             store.clone(),
@@ -163,8 +184,10 @@ impl Hub {
             vault.clone(),
             replies.clone(),
             names.clone(),
-            DispatchOptions { default_provider, weights: Weights::default() },
+            DispatchOptions { default_provider, urgency },
         );
+        let worker_tokens = WorkerTokens::new(names.domain(), &secrets.access)?;
+        let worker_credentials = WorkerCredentials::new(store.clone(), clock.clone(), ids.clone());
         let federation = match outward {
             Some(outward) => {
                 let durable = aiox_federation::durable::Durable::new(
@@ -189,6 +212,7 @@ impl Hub {
             names,
             store,
             accounts,
+            tenants,
             agents,
             vault,
             runs,
@@ -200,6 +224,8 @@ impl Hub {
             limiter,
             federation,
             worker_key: secrets.worker_key,
+            worker_tokens,
+            worker_credentials,
             clock,
             watch: Some(watch),
         })
@@ -209,17 +235,24 @@ impl Hub {
     ///
     /// # Errors
     /// When unfinished runs cannot be read.
-    pub async fn start_work(&mut self, tasks: &Supervisor, stop: &CancellationToken) -> Result<()> {
+    pub async fn start_work(&mut self, tasks: &Supervisor) -> Result<()> {
         let found = self.dispatch.recover().await.context("unfinished runs cannot be read")?;
         if found > 0 {
             tracing::info!(runs = found, "unfinished runs wait again");
         }
         if let Some(watch) = self.watch.take() {
-            tasks.once(watch.run(stop.clone()));
+            tasks.run("dispatch", move |stop| {
+                let watch = watch.clone();
+                async move {
+                    watch.run(stop).await;
+                    Ok(())
+                }
+            });
         }
+        let book = self.tenants.book().clone();
         let (agents, clock, days) = (self.agents.clone(), self.clock.clone(), i64::from(self.settings.hub.retention_days));
         tasks.run("retention", move |stop| {
-            let (agents, clock) = (agents.clone(), clock.clone());
+            let (agents, clock, book) = (agents.clone(), clock.clone(), book.clone());
             async move {
                 let mut hourly = tokio::time::interval(Duration::from_secs(3600));
                 loop {
@@ -227,6 +260,7 @@ impl Hub {
                         () = stop.cancelled() => return Ok(()),
                         _ = hourly.tick() => {}
                     }
+                    book.purge().await?;
                     let purged = agents.purge(clock.now().plus_seconds(-days * 86_400)).await?;
                     if purged > 0 {
                         tracing::info!(agents = purged, "deleted agents were emptied after their retention");

@@ -88,6 +88,7 @@ async fn run(command: Command) -> Result<()> {
         }
         Command::Keys(cli::Keys::Rotate(configured)) => commands::rotate_keys(&configured).await,
         Command::Certs(command) => commands::certs(command),
+        Command::Workers(command) => commands::workers(command).await,
         Command::Peer(command) => commands::peer(command).await,
         Command::User(command) => commands::user(command).await,
         Command::Chat(command) => commands::chat(command).await,

@@ -2,8 +2,10 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use aiox_app::WorkerCredentials;
 use aiox_config::Settings;
-use aiox_grpc::{ApiKeys, CertificateOrKey, Certificates, WorkerAuth};
+use aiox_crypto::system::SystemClock;
+use aiox_grpc::{Admission, Known};
 use aiox_xmpp::{Brakes, UseCases, XmppDoor, XmppOptions};
 use anyhow::{Context as _, Result};
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -20,8 +22,14 @@ use crate::{
     supervise::Supervisor,
 };
 
-/// From the signal to the end.
-const SHUTDOWN: Duration = Duration::from_secs(9);
+/// From the signal on: sessions of workers finish what they have, and requests under way are answered.
+const DRAIN: Duration = Duration::from_secs(6);
+/// Then the doors are closed.
+const DOORS: Duration = Duration::from_secs(7);
+/// Then what works behind them writes what it has.
+const INSIDE: Duration = Duration::from_secs(1);
+/// How often credentials of workers are looked at. A revoked one is good for so much longer.
+const CREDENTIALS: Duration = Duration::from_secs(2);
 
 /// Runs a hub until `stop`.
 ///
@@ -29,7 +37,9 @@ const SHUTDOWN: Duration = Duration::from_secs(9);
 /// When it cannot start; the text names what is missing or taken.
 pub async fn run(settings: Settings, metrics: PrometheusHandle, stop: CancellationToken) -> Result<()> {
     let began = std::time::Instant::now();
-    let tasks = Supervisor::new(stop.clone());
+    // The doors close first. What works behind them goes on until nothing comes in any more.
+    let (doors, inside) = (Supervisor::new(stop.clone()), CancellationToken::new());
+    let tasks = doors.beside(inside.clone());
     let mut hub = Hub::build(settings, &tasks).await?;
     // Every listener is bound before anything is announced, so that a taken port stops the start.
     let http = bind("http", &hub.settings.http.host, hub.settings.http.port).await?;
@@ -45,29 +55,19 @@ pub async fn run(settings: Settings, metrics: PrometheusHandle, stop: Cancellati
         }
         _ => None,
     };
-    hub.start_work(&tasks, &stop).await?;
+    hub.start_work(&tasks).await?;
 
-    let xmpp = start_xmpp(&hub, &tasks)?;
+    let xmpp = start_xmpp(&hub, &doors)?;
     if let Some(listener) = questions {
         let token = hub.settings.xmpp.accounts_token()?.context("xmpp.accounts_token is required with xmpp.sign_in_address")?;
         let router = sign_in::router(hub.accounts.clone(), hub.limiter.clone(), token.to_secrecy());
-        let until = stop.clone();
-        tasks.once(async move {
-            if let Err(error) = listen::serve(listener, None, router, until).await {
-                tracing::error!(error = format!("{error:#}"), "the listener for the XMPP server's questions ended");
-            }
-        });
+        doors.once("sign-in questions", |stop| listen::serve(listener, None, router, stop));
     }
-    start_workers_door(&hub, grpc, &tasks)?;
+    start_workers_door(&hub, grpc, &doors).await?;
     if let (Some(federation), Some(listener)) = (hub.federation.clone(), peers) {
         let (served, sent) = (federation.clone(), federation);
-        let until = stop.clone();
-        tasks.once(async move {
-            if let Err(error) = served.listen(listener, until).await {
-                tracing::error!(%error, "the peer listener ended");
-            }
-        });
-        tasks.run("federation", move |stop| {
+        doors.once("peer listener", |stop| async move { served.listen(listener, stop).await.context("the peer listener") });
+        doors.run("federation", move |stop| {
             let sent = sent.clone();
             async move {
                 sent.send(stop).await;
@@ -75,18 +75,13 @@ pub async fn run(settings: Settings, metrics: PrometheusHandle, stop: Cancellati
             }
         });
     }
-    let health = Arc::new(Health::new(&hub, xmpp, tasks.clone()));
+    let health = Arc::new(Health::new(&hub, xmpp, doors.clone()));
     let router = doors::router(&hub, health, metrics.clone())?;
     let tls = match (&hub.settings.http.tls_cert, &hub.settings.http.tls_key) {
         (Some(certificate), Some(key)) => Some(listen::tls(certificate, key)?),
         _ => None,
     };
-    let until = stop.clone();
-    tasks.once(async move {
-        if let Err(error) = listen::serve(http, tls, router, until).await {
-            tracing::error!(error = format!("{error:#}"), "the HTTP listener ended");
-        }
-    });
+    doors.once("http listener", |stop| listen::serve(http, tls, router, stop));
     // The recorder keeps its samples until it is told that time has passed.
     tasks.run("metrics", move |stop| {
         let metrics = metrics.clone();
@@ -110,10 +105,16 @@ pub async fn run(settings: Settings, metrics: PrometheusHandle, stop: Cancellati
 
     stop.cancelled().await;
     tracing::info!("hub stops");
-    let store = hub.store.clone();
+    hub.dispatch.closing();
+    if !doors.finish(DOORS).await {
+        tracing::warn!("some doors did not close in time");
+    }
     hub.dispatch.close_all();
+    inside.cancel();
+    let store = hub.store.clone();
+    // The journal ends when nobody is left who could write.
     drop(hub);
-    if !tasks.finish(SHUTDOWN).await {
+    if !tasks.finish(INSIDE).await {
         tracing::warn!("some tasks did not end in time; what they held is durable and goes on at the next start");
     }
     let _ = tokio::time::timeout(Duration::from_secs(1), store.close()).await;
@@ -127,7 +128,7 @@ async fn bind(name: &str, host: &str, port: u16) -> Result<TcpListener> {
         .with_context(|| format!("{name}.port: cannot listen on {host}:{port}; is another hub running there?"))
 }
 
-fn start_xmpp(hub: &Hub, tasks: &Supervisor) -> Result<Option<watch::Receiver<aiox_xmpp::LinkState>>> {
+fn start_xmpp(hub: &Hub, doors: &Supervisor) -> Result<Option<watch::Receiver<aiox_xmpp::LinkState>>> {
     let own = &hub.settings.xmpp;
     if !own.enabled {
         tracing::info!("the XMPP door is off: no XMPP server is configured (xmpp.enabled)");
@@ -152,13 +153,19 @@ fn start_xmpp(hub: &Hub, tasks: &Supervisor) -> Result<Option<watch::Receiver<ai
     };
     let door = XmppDoor::new(options, cases).context("the XMPP door cannot open")?;
     let state = door.state();
-    tasks.stoppable(|stop| door.run(stop));
+    doors.once("xmpp", |stop| {
+        let open = door.run(stop);
+        async move {
+            open.await;
+            Ok(())
+        }
+    });
     if let Some(address) = &own.accounts_address {
         let address: SocketAddr = address.parse().context("xmpp.accounts_address must be address:port")?;
         let token = own.accounts_token()?.context("xmpp.accounts_token is required with xmpp.accounts_address")?;
         let server = XmppAccounts::new(address, token.to_secrecy())?;
         let accounts = hub.accounts.clone();
-        tasks.run("xmpp accounts", move |stop| {
+        doors.run("xmpp accounts", move |stop| {
             let (server, accounts) = (server.clone(), accounts.clone());
             async move {
                 tokio::select! {
@@ -172,7 +179,7 @@ fn start_xmpp(hub: &Hub, tasks: &Supervisor) -> Result<Option<watch::Receiver<ai
     if let Some(socket) = &own.ejabberd_socket {
         let sessions = EjabberdSessions::new(socket, hub.names.domain())?;
         let accounts = hub.accounts.clone();
-        tasks.run("ejabberd sessions", move |stop| {
+        doors.run("ejabberd sessions", move |stop| {
             let (sessions, accounts) = (sessions.clone(), accounts.clone());
             async move {
                 tokio::select! {
@@ -186,9 +193,8 @@ fn start_xmpp(hub: &Hub, tasks: &Supervisor) -> Result<Option<watch::Receiver<ai
     Ok(Some(state))
 }
 
-fn start_workers_door(hub: &Hub, listener: TcpListener, tasks: &Supervisor) -> Result<()> {
+async fn start_workers_door(hub: &Hub, listener: TcpListener, doors: &Supervisor) -> Result<()> {
     let own = &hub.settings.grpc;
-    let keys = |hub: &Hub| ApiKeys::new(Some(&hub.worker_key), &std::collections::BTreeMap::new()).context("grpc.worker_key");
     let tls = match (&own.tls_cert, &own.tls_key) {
         (Some(certificate), Some(key)) => {
             let chain = aiox_certs::read_public("grpc.tls_cert", certificate)?;
@@ -199,16 +205,44 @@ fn start_workers_door(hub: &Hub, listener: TcpListener, tasks: &Supervisor) -> R
         }
         _ => None,
     };
-    let auth: Arc<dyn WorkerAuth> = match &own.worker_ca {
-        // A certificate names the worker; the key is wanted beside it.
-        Some(_) => Arc::new(CertificateOrKey { certificate: Certificates { and: Some(Arc::new(keys(hub)?)) }, key: keys(hub)? }),
-        None => Arc::new(keys(hub)?),
-    };
-    let dispatch = hub.dispatch.clone();
-    tasks.stoppable(|stop| async move {
-        if let Err(error) = aiox_grpc::serve(listener, tls, auth, dispatch, aiox_grpc::Options::default(), stop).await {
-            tracing::error!(%error, "the workers' door ended");
+    let shared = Known::shared(&hub.worker_key).context("grpc.worker_key")?;
+    let credentials = hub.worker_credentials.clone();
+    let (change, known) = watch::channel(Arc::new(current(&shared, &credentials).await?));
+    doors.run("worker credentials", move |stop| {
+        let (shared, credentials, change) = (shared.clone(), credentials.clone(), change.clone());
+        async move {
+            let mut tick = tokio::time::interval(CREDENTIALS);
+            loop {
+                tokio::select! {
+                    () = stop.cancelled() => return Ok(()),
+                    _ = tick.tick() => {}
+                }
+                let now = Arc::new(current(&shared, &credentials).await?);
+                change.send_if_modified(|before| {
+                    let changed = *before != now;
+                    *before = now;
+                    changed
+                });
+            }
         }
     });
+    let admission = Admission {
+        known,
+        tokens: hub.worker_tokens.clone(),
+        domain: hub.names.domain().to_owned(),
+        token_life: Duration::from_secs(own.worker_token_seconds.into()),
+        clock: Arc::new(SystemClock),
+    };
+    let options = aiox_grpc::Options { drain_timeout: DRAIN, ..aiox_grpc::Options::default() };
+    let dispatch = hub.dispatch.clone();
+    doors.once("workers' door", |stop| async move {
+        aiox_grpc::serve(listener, tls, admission, dispatch, options, stop).await.context("the workers' door")
+    });
     Ok(())
+}
+
+/// The workers' credentials of the moment.
+async fn current(shared: &Known, credentials: &WorkerCredentials) -> Result<Known> {
+    let found = credentials.known().await.map_err(|error| anyhow::anyhow!(error.chain())).context("workers' credentials")?;
+    Ok(Known { own: found.keys, revoked: found.revoked.into_iter().collect(), ..shared.clone() })
 }

@@ -34,11 +34,12 @@ struct Asked {
     expected: String,
 }
 
+// Not Debug, so that the secret cannot be shown.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Attempt {
     user: String,
-    secret: SecretString,
+    secret: String,
     /// Network address of the client, where the server tells it.
     address: Option<IpAddr>,
 }
@@ -67,10 +68,10 @@ async fn sign_in(State(asked): State<Arc<Asked>>, Form(attempt): Form<Attempt>) 
         return (StatusCode::TOO_MANY_REQUESTS, [(header::RETRY_AFTER, wait.as_secs().max(1).to_string())]).into_response();
     }
     let origin = Origin { address: attempt.address, trace: TraceId(SystemIds.uuid()) };
-    let outcome = asked.accounts.sign_in_to_xmpp(&attempt.user, attempt.secret, origin).await;
+    let outcome = asked.accounts.sign_in_to_xmpp(&attempt.user, attempt.secret.into(), origin).await;
     let label = match &outcome {
         Ok(()) => "allowed",
-        Err(Error::Unauthenticated(_)) => "denied",
+        Err(Error::Unauthenticated(_) | Error::Forbidden { .. }) => "denied",
         Err(_) => "failed",
     };
     metrics::counter!("aiox_xmpp_sign_ins_total", "outcome" => label).increment(1);
@@ -85,7 +86,7 @@ async fn exists(State(asked): State<Arc<Asked>>, Path(user): Path<String>) -> St
 fn status(outcome: aiox_core::Result<()>, refused: StatusCode) -> StatusCode {
     match outcome {
         Ok(()) => StatusCode::NO_CONTENT,
-        Err(Error::Unauthenticated(_) | Error::NotFound(_)) => refused,
+        Err(Error::Unauthenticated(_) | Error::Forbidden { .. } | Error::NotFound(_)) => refused,
         Err(error) => {
             tracing::error!(error = error.chain(), "the XMPP server's question could not be answered");
             StatusCode::SERVICE_UNAVAILABLE

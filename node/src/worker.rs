@@ -38,18 +38,21 @@ fn config(settings: &Settings) -> Result<WorkerConfig> {
     };
     let mut config = WorkerConfig::new(id, url, credential);
     config.tls = TlsFiles { ca: own.ca.clone(), identity, domain: None };
+    config.max_model_calls = own.max_model_calls;
     config.max_concurrent = own.max_concurrent;
     config.heartbeat_interval = Duration::from_secs(u64::from(own.heartbeat_seconds.max(1)));
     config.reconnect_delay = Duration::from_secs_f64(own.reconnect_seconds);
     config.task_timeout = Duration::from_millis(settings.governance.task_timeout_ms);
     config.default_provider.clone_from(&settings.llm.default_provider);
     config.labels.clone_from(&own.labels);
+    config.pool = own.pool.clone().unwrap_or_default();
     for (name, provider) in &own.providers {
         let kind: ProviderKind =
             provider.kind.as_deref().unwrap_or(name).parse().with_context(|| format!("worker.providers.{name}.kind"))?;
         let mut out = ProviderConfig::new(kind);
         out.base_url.clone_from(&provider.base_url);
         out.api_key = provider.api_key(name)?.map(|key| key.to_secrecy());
+        out.models = provider.models.iter().cloned().collect();
         if provider.model.is_some() {
             out.default_model.clone_from(&provider.model);
         }

@@ -4,8 +4,8 @@
 use std::fmt;
 
 use crate::worker::v1::{
-    MemoryEntry, ModelDelta, ModelMessage, ModelRequest, ModelResponse, ModelTool, ModelToolCall, ModelVector, TaskDelta, TaskEvent,
-    TaskRequest, TaskResponse,
+    IssueTokenResponse, MemoryEntry, ModelDelta, ModelMessage, ModelRequest, ModelResponse, ModelTool, ModelToolCall, ModelVector,
+    TaskDelta, TaskEvent, TaskRequest, TaskResponse,
 };
 
 impl fmt::Debug for TaskRequest {
@@ -101,10 +101,22 @@ impl fmt::Debug for ModelVector {
     }
 }
 
+impl fmt::Debug for IssueTokenResponse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IssueTokenResponse").field("expires_in_ms", &self.expires_in_ms).finish_non_exhaustive()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::worker::v1::{ServerMessage, server_message::Payload};
+
+    #[test]
+    fn a_token_does_not_show() {
+        let token = IssueTokenResponse { token: "canary-token".into(), expires_in_ms: 1 };
+        assert!(!format!("{token:?}").contains("canary"));
+    }
 
     #[test]
     fn a_task_in_a_log_line_does_not_tell_what_was_said() {

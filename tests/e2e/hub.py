@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import itertools
+import json
 import secrets
 import socket
 import ssl
@@ -32,7 +33,7 @@ class RestError(Exception):
 
 @dataclass
 class Hub:
-    """Where a hub listens. `processes` are the pid files of its parts by name; `server_api` is the socket by which ejabberd is administered."""
+    """Where a hub listens. `processes` are the pid files of its parts by name; `credentials` is the file of its first accounts."""
 
     domain: str
     http: str
@@ -41,7 +42,7 @@ class Hub:
     ca: Path
     xmpp_certificate: tuple[Path, Path]
     processes: dict[str, Path]
-    server_api: Path | None = None
+    credentials: Path
     clients: list[XmppClient] = field(default_factory=list)
 
     @property
@@ -56,6 +57,13 @@ class Hub:
         document = {"email": f"{username}@mail.example", "password": account.password, "username": username}
         pair = await account.rest("POST", "/api/v1/auth/register", document)
         account.token = pair["access_token"]
+        return account
+
+    async def operator(self) -> "Account":
+        """The administrator whom `aiox up` made."""
+        made = json.loads(self.credentials.read_text())["admin"]
+        account = Account(self, made["username"], made["password"], next(_source_addresses))
+        await account.log_in()
         return account
 
 
@@ -81,6 +89,17 @@ class Account:
             if response.status >= 300:
                 raise RestError(response.status, body)
             return body["data"] if isinstance(body, dict) and "data" in body else body
+
+    async def log_in(self) -> None:
+        """Signs in over REST; the token of before is forgotten."""
+        self.token = None
+        pair = await self.rest("POST", "/api/v1/auth/login", {"username": self.username, "password": self.password})
+        self.token = pair["access_token"]
+
+    async def change_password(self, password: str) -> None:
+        """Sets a new password over REST, which ends every session there."""
+        await self.rest("POST", "/api/v1/me/password", {"old_password": self.password, "new_password": password})
+        self.password = password
 
     async def refusal(self, method: str, path: str, document=None) -> RestError:
         """Calls the hub with what it must refuse."""

@@ -104,6 +104,11 @@ class Mesh:
             )
         return output.decode()
 
+    def certificate_of_the_mesh(self, domain: str) -> tuple[Path, Path]:
+        """A certificate that the authority of the mesh vouches for, of a domain that is no hub's."""
+        authority = self.directory / "mesh-ca.pem", self.directory / "mesh-ca.key"
+        return make_certificate(self.scratch / domain, [domain, f"agents.{domain}"], authority)
+
     def foreign_authority(self) -> Path:
         """The certificate of an authority that signed nothing here."""
         directory = self.scratch / "foreign"
@@ -193,7 +198,6 @@ class Mesh:
 
 def _hub(document: dict) -> Hub:
     """A hub as `aiox up --json` tells of it."""
-    api = document["server_api"]
     return Hub(
         domain=document["domain"],
         http=document["http"],
@@ -202,7 +206,7 @@ def _hub(document: dict) -> Hub:
         ca=Path(document["ca"]),
         xmpp_certificate=(Path(document["certificate"]), Path(document["key"])),
         processes={name: Path(file) for name, file in document["processes"].items()},
-        server_api=Path(api) if api else None,
+        credentials=Path(document["credentials"]),
     )
 
 

@@ -35,6 +35,41 @@ async def test_other_credentials_do_not(mesh):
     assert await refused(bob.xmpp(jid=f"{bob.username}@{mesh.a.domain}", hub=mesh.a).login())
 
 
+async def test_what_happens_to_an_account_happens_in_the_xmpp_server(mesh):
+    await follow_an_account(mesh, mesh.a)
+
+
+async def follow_an_account(mesh, hub):
+    """Registers, changes the password, disables and enables again."""
+    account = await hub.register("changing")
+    former = account.password
+    client = await account.online()
+    assert await refused(account.xmpp(password="not the password").login())
+    assert await refused(account.xmpp(jid=f"nobody-{account.username}@{hub.domain}").login())
+
+    await account.change_password("another long password")
+    await client.ended()
+    client = await account.online()
+    assert await refused(account.xmpp(password=former).login())
+
+    await account.log_in()
+    user = (await account.rest("GET", "/api/v1/me"))["id"]
+    operator = await hub.operator()
+    await operator.rest("PATCH", f"/api/v1/admin/users/{user}", {"status": "disabled"})
+    await client.ended()
+    assert await refused(account.xmpp().login())
+    # What is written to the account meanwhile waits for it.
+    writer = await (await hub.register("writer")).online()
+    writer.say(account.jid, "are you there?")
+    writer.say(f"nobody-{account.jid}", "and you?")
+    assert (await writer.error_from(f"nobody-{account.jid}"))["error"]["condition"] == "service-unavailable"
+    assert not writer.received(lambda s: s["from"].bare == account.jid), "it came back"
+
+    await operator.rest("PATCH", f"/api/v1/admin/users/{user}", {"status": "active"})
+    client = await account.online()
+    assert (await client.answer_from(writer.jid))["body"] == "are you there?"
+
+
 async def test_accounts_cannot_be_made_over_xmpp(mesh):
     alice = await mesh.a.register("alice")
     client = await alice.online()

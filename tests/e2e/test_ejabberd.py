@@ -1,24 +1,11 @@
-"""Hub B behind ejabberd, hub A behind Prosody: each serves the people of the other."""
+"""Hub B behind ejabberd, hub A behind Prosody: the hub's accounts are both servers' accounts, and each serves the people of the other."""
 
-import aiohttp
-
-from hub import Account
 from mesh import Mesh
-from test_hostile import survive_of
+from test_accounts import follow_an_account
 from test_chat import add_contact
-
-
-async def enter_into_ejabberd(account: Account) -> Account:
-    """Makes the XMPP account through the administration socket: the accounts of ejabberd are its own."""
-    hub = account.hub
-    document = {"user": account.username, "host": hub.domain, "password": account.password}
-    connector = aiohttp.UnixConnector(path=str(hub.server_api))
-    async with (
-        aiohttp.ClientSession(connector=connector) as session,
-        session.post("http://localhost/api/register", json=document) as response,
-    ):
-        assert response.status == 200, await response.text()
-    return account
+from test_hostile import survive_of
+from test_s2s import only_peers_talk
+from test_token_login import tokens_open
 
 
 async def test_ejabberd_and_prosody_serve_each_others_people(_mesh):
@@ -27,11 +14,8 @@ async def test_ejabberd_and_prosody_serve_each_others_people(_mesh):
         agent_of_b = await (await mesh.b.register("owner")).create_agent("behind-ejabberd")
         await talk(alice, agent_of_b)
 
-        # Hub B need not know who talks to an agent of hub A; its own agents are for those that have an account of that name there.
-        stranger = await (await enter_into_ejabberd(Account(mesh.b, "stranger", "correct horse battery", "127.0.0.1"))).online()
         agent_of_a = await (await mesh.a.register("owner")).create_agent("behind-prosody")
-        await talk(stranger, agent_of_a)
-        bob = await (await enter_into_ejabberd(await mesh.b.register("bob"))).online()
+        bob = await (await mesh.b.register("bob")).online()
         await talk(bob, agent_of_a)
         await talk(bob, agent_of_b)
 
@@ -39,6 +23,11 @@ async def test_ejabberd_and_prosody_serve_each_others_people(_mesh):
         assert (await bob.answer_from(alice.jid))["body"] == "hello bob"
         mallory = await mesh.a.register("mallory")
         await survive_of(mallory, alice, agent_of_b)
+        await mesh.end_test()
+
+        await follow_an_account(mesh, mesh.b)
+        await tokens_open(mesh, mesh.b)
+        await only_peers_talk(mesh, mesh.b, mesh.a)
         await mesh.end_test()
 
 

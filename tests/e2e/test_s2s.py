@@ -4,16 +4,18 @@ from foreign_pki import make_certificate
 from rogue_hub import RogueHub
 
 
-async def delivered(mesh, client, attempt) -> bool:
-    """Whether a message of an attempt by a false hub B reaches `client` on hub A."""
-    text = f"rogue {id(attempt)}"
-    async with RogueHub(mesh.b.domain, mesh.a.domain, mesh.a.s2s) as rogue:
+async def delivered(mesh, client, attempt, claimed: str | None = None) -> bool:
+    """Whether a message of an attempt by a false hub, which claims to be hub B or `claimed`, reaches `client` on its hub."""
+    hub, other = (mesh.a, mesh.b) if client.jid.endswith(mesh.a.domain) else (mesh.b, mesh.a)
+    claimed = claimed or other.domain
+    text = f"rogue {claimed} {id(attempt)}"
+    async with RogueHub(claimed, hub.domain, hub.s2s) as rogue:
         await attempt(rogue)
-        await rogue.send_message(f"mallory@{mesh.b.domain}", client.jid, text)
+        await rogue.send_message(f"mallory@{claimed}", client.jid, text)
         # The hub has worked through what it was sent when it answers, or ends, this stream.
         await rogue.send("</stream:stream>")
         await rogue.read_until("</stream:stream>")
-    sender = await (await mesh.b.register("bob")).online()
+    sender = await (await other.register("bob")).online()
     sender.say(client.jid, "marker")
     await client.expect("the marker", lambda s: s.name == "message" and s["body"] == "marker")
     return bool(client.received(lambda s: s.name == "message" and s["body"] == text))
@@ -65,6 +67,33 @@ async def test_only_a_certificate_of_the_mesh_opens_s2s(mesh):
     assert await delivered(mesh, client, with_its_own_certificate)
     for attempt in (plaintext, plaintext_dialback, foreign_authority, foreign_authority_dialback, no_certificate, no_certificate_dialback):
         assert not await delivered(mesh, client, attempt), attempt.__name__
+
+
+async def test_a_server_that_is_no_peer_stays_out_whatever_its_certificate(mesh):
+    await only_peers_talk(mesh, mesh.a, mesh.b)
+
+
+async def only_peers_talk(mesh, hub, peer):
+    """The servers of `aiox up` talk to each other's domains and to no other."""
+    client = await (await hub.register("alice")).online()
+    stranger = "hub-c.example"
+    certificates = {domain: mesh.certificate_of_the_mesh(domain) for domain in (peer.domain, stranger)}
+
+    async def with_a_certificate_of_the_mesh(rogue):
+        if "policy-violation" in await rogue.open_stream():
+            return
+        await rogue.start_tls(certificates[rogue.claimed])
+        await rogue.open_stream()
+        await rogue.authenticate()
+        await rogue.open_stream()
+
+    # The peer's name with such a certificate opens the door; without this the refusal would prove nothing.
+    assert await delivered(mesh, client, with_a_certificate_of_the_mesh, peer.domain)
+    assert not await delivered(mesh, client, with_a_certificate_of_the_mesh, stranger)
+    for address in (f"somebody@{stranger}", f"agent@agents.{stranger}"):
+        asked = client.say(address, "hello?")
+        error = await client.error_from(address)
+        assert error["id"] == asked and error["error"]["condition"] in ("not-allowed", "forbidden"), error
 
 
 async def test_nothing_is_sent_to_a_hub_with_a_foreign_certificate(mesh):

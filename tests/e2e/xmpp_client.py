@@ -75,6 +75,11 @@ class XmppClient:
         """The SASL mechanism that was used."""
         return self.stream["feature_mechanisms"].mech.name
 
+    async def ended(self, within: float = 20) -> None:
+        """Waits until the server has ended this client's stream."""
+        async with asyncio.timeout(within):
+            await self.lost.wait()
+
     async def expect(self, what: str, matches: Callable[[StanzaBase], object], within: float = 20) -> StanzaBase:
         """Takes the first stanza, received already or still to come, for which `matches` is true."""
         found: list[StanzaBase] = []

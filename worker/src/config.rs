@@ -1,6 +1,6 @@
 //! What a worker needs to know to run. The process that starts it reads files and environment.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -23,6 +23,8 @@ pub struct WorkerConfig {
     pub tls: TlsFiles,
     /// Tasks run at once; the registration says the same number.
     pub max_concurrent: u32,
+    /// Calls of models that belong to no run, served at once beside the tasks; 0 serves none.
+    pub max_model_calls: u32,
     /// Time between two signs of life, unless the hub asks for another.
     pub heartbeat_interval: Duration,
     /// First delay before a reconnect; it doubles up to 30 s and is jittered by half.
@@ -54,6 +56,7 @@ impl WorkerConfig {
             credential,
             tls: TlsFiles::default(),
             max_concurrent: 4,
+            max_model_calls: 16,
             heartbeat_interval: Duration::from_secs(30),
             reconnect_delay: Duration::from_secs(5),
             task_timeout: Duration::from_secs(120),
@@ -93,16 +96,11 @@ impl WorkerConfig {
     }
 }
 
-/// What a worker proves itself with, beside a client certificate.
+/// What a worker proves itself with to get a token. A client certificate is shown beside either.
 #[derive(Clone)]
 pub enum Credential {
-    /// The shared or per-worker key, sent as `x-api-key`.
+    /// The shared key or its own, sent as `x-api-key`.
     ApiKey(SecretString),
-    /// A token, sent as `authorization: Bearer`.
-    Bearer(SecretString),
-    /// A file with such a token, read again for every call, so that a short-lived one may be
-    /// replaced while the worker runs.
-    BearerFile(PathBuf),
     /// Only the client certificate.
     Certificate,
 }
@@ -111,8 +109,6 @@ impl fmt::Debug for Credential {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::ApiKey(_) => "ApiKey",
-            Self::Bearer(_) => "Bearer",
-            Self::BearerFile(_) => "BearerFile",
             Self::Certificate => "Certificate",
         })
     }
@@ -177,6 +173,8 @@ pub struct ProviderConfig {
     /// The model of a task that names none. None: at a vendor's own address a small model of the
     /// vendor's, elsewhere such a task fails with `model_not_found`.
     pub default_model: Option<String>,
+    /// The models that it serves, as the hub is told; empty means every model.
+    pub models: BTreeSet<String>,
     /// Longest wait for the first byte and between two bytes of an answer.
     pub timeout: Duration,
 }
@@ -193,6 +191,7 @@ impl ProviderConfig {
                 ProviderKind::Echo => Some("echo".into()),
                 _ => None,
             },
+            models: BTreeSet::new(),
             timeout: Duration::from_secs(60),
         }
     }

@@ -4,11 +4,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use aiox_proto::worker::v1::{HeldTask, TaskRequest, TaskResponse};
+use aiox_proto::worker::v1::worker_message::Payload;
+use aiox_proto::worker::v1::{HeldTask, ModelRequest, ModelResponse, TaskRequest, TaskResponse};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::WorkerError;
+use crate::call;
 use crate::config::WorkerConfig;
 use crate::failure::ErrorCode;
 use crate::provider::provider;
@@ -22,10 +24,18 @@ pub(crate) struct Desk {
     pub(crate) config: WorkerConfig,
     bench: Arc<Bench>,
     running: HashMap<String, Handle>,
-    tasks: JoinSet<TaskResponse>,
+    tasks: JoinSet<Done>,
+    /// Calls of models at work.
+    calls: HashMap<String, Handle>,
     unacked: Vec<TaskResponse>,
     mean_latency_ms: f64,
     leaving: bool,
+}
+
+/// What has come to its end.
+enum Done {
+    Task(TaskResponse),
+    Call(ModelResponse),
 }
 
 impl Desk {
@@ -48,14 +58,19 @@ impl Desk {
             bench,
             running: HashMap::new(),
             tasks: JoinSet::new(),
+            calls: HashMap::new(),
             unacked: Vec::new(),
             mean_latency_ms: 0.0,
             leaving: false,
         })
     }
 
-    /// Gives the running tasks a way to the hub, or takes it from them.
+    /// Gives the running tasks a way to the hub, or takes it from them. Calls of models end with the connection: nobody waits for
+    /// them any more.
     pub(crate) fn set_link(&self, link: Option<Link>) {
+        if link.is_none() {
+            self.calls.values().for_each(|call| call.stop(ErrorCode::Canceled));
+        }
         self.bench.link.send_replace(link);
     }
 
@@ -93,8 +108,45 @@ impl Desk {
         }
         let handle = Handle::new(&task.lease_id);
         self.running.insert(task.request_id.clone(), handle.clone());
-        self.tasks.spawn(task::run(task, handle, Arc::clone(&self.bench)));
+        let bench = Arc::clone(&self.bench);
+        self.tasks.spawn(async move { Done::Task(task::run(task, handle, bench).await) });
         None
+    }
+
+    /// Starts a call of a model. Some: it cannot be made here.
+    pub(crate) fn call(&mut self, request: ModelRequest) -> Option<ModelResponse> {
+        let refusal = if self.leaving {
+            ErrorCode::WorkerDraining
+        } else if self.calls.len() >= self.config.max_model_calls as usize {
+            ErrorCode::WorkerBusy
+        } else if self.calls.contains_key(&request.request_id) {
+            ErrorCode::InvalidTask
+        } else {
+            let handle = Handle::new("");
+            self.calls.insert(request.request_id.clone(), handle.clone());
+            let bench = Arc::clone(&self.bench);
+            self.tasks.spawn(async move { Done::Call(call::run(request, handle, bench).await) });
+            return None;
+        };
+        Some(call::refused(&request.request_id, refusal))
+    }
+
+    /// Stops a call of a model; its result follows.
+    pub(crate) fn stop_call(&self, request: &str, why: ErrorCode) {
+        if let Some(handle) = self.calls.get(request) {
+            handle.stop(why);
+        }
+    }
+
+    /// Those of the providers that make embeddings.
+    pub(crate) fn embedding_providers(&self) -> Vec<String> {
+        self.bench.providers.iter().filter(|(_, provider)| provider.embeds()).map(|(name, _)| name.clone()).collect()
+    }
+
+    /// The models, as `provider/model`, that the configuration names.
+    pub(crate) fn named_models(&self) -> Vec<String> {
+        let named = self.bench.providers.iter().filter_map(|(name, provider)| Some(format!("{name}/{}", provider.default_model()?)));
+        named.collect()
     }
 
     /// Stops a task; its result follows.
@@ -106,19 +158,23 @@ impl Desk {
 
     /// Stops every task.
     pub(crate) fn stop_all(&self, why: ErrorCode) {
-        for handle in self.running.values() {
+        for handle in self.running.values().chain(self.calls.values()) {
             handle.stop(why);
         }
     }
 
-    /// The next result. Waits for ever when nothing runs.
-    pub(crate) async fn finished(&mut self) -> TaskResponse {
+    /// The next result, for the hub. Waits for ever when nothing runs.
+    pub(crate) async fn finished(&mut self) -> Payload {
         loop {
             match self.tasks.join_next().await {
-                Some(Ok(response)) => {
+                Some(Ok(Done::Task(response))) => {
                     self.running.remove(&response.request_id);
                     self.mean_latency_ms += (f64::from(response.duration_ms) - self.mean_latency_ms) / 10.0;
-                    return self.keep(response);
+                    return Payload::TaskResponse(self.keep(response));
+                }
+                Some(Ok(Done::Call(response))) => {
+                    self.calls.remove(&response.request_id);
+                    return Payload::ModelResponse(response);
                 }
                 // A task catches its own panics and nobody aborts it.
                 Some(Err(error)) => tracing::error!(%error, "a task was lost"),
@@ -168,6 +224,6 @@ impl Desk {
 
     /// Whether nothing runs and nothing waits for an acknowledgement.
     pub(crate) fn is_clear(&self) -> bool {
-        self.running.is_empty() && self.unacked.is_empty()
+        self.running.is_empty() && self.unacked.is_empty() && self.calls.is_empty()
     }
 }

@@ -5,12 +5,13 @@
 //! what a provider said.
 //!
 //! One task is `task`; what it asks is built in `prompt`; who answers is a
-//! [`provider::Provider`]. `desk` holds the work in hand across connections, `session` is one
+//! [`provider::Provider`]. A call of a model that belongs to no run is `call`. `desk` holds the work in hand across connections, `session` is one
 //! connection. To add a provider, give it a [`config::ProviderKind`] and a [`provider::Provider`];
 //! the suite in `tests/it/providers.rs` says how it must behave.
 #![cfg_attr(test, expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test"))]
 
 mod backoff;
+mod call;
 pub mod config;
 mod connection;
 mod desk;

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::failure::{ErrorCode, Failure};
-use crate::provider::{ChatRequest, Message, Provider, Providers, Role, Tool};
+use crate::provider::{ChatRequest, Message, Provider, Providers, Role, Tool, ToolChoice};
 
 const DEFAULT_TEMPERATURE: f64 = 0.7;
 const DEFAULT_MAX_TOKENS: u32 = 1024;
@@ -76,19 +76,22 @@ pub(crate) fn plan(task: &TaskRequest, providers: &Providers, default_provider: 
                 // A history must not be able to speak as the system.
                 _ => return None,
             };
-            Some(Message { role, content: message.content })
+            Some(Message::new(role, message.content))
         })
         .collect();
-    messages.push(Message { role: Role::User, content: task.user_message.clone() });
+    messages.push(Message::new(Role::User, task.user_message.clone()));
 
     let fixed = FIXED_TEMPERATURE.iter().any(|prefix| model.starts_with(prefix));
     let request = ChatRequest {
         temperature: llm.temperature.or((!fixed).then_some(DEFAULT_TEMPERATURE)),
         max_tokens: llm.max_tokens.unwrap_or(DEFAULT_MAX_TOKENS),
+        top_p: None,
+        stop: Vec::new(),
         model,
         system: system.trim().to_owned(),
         messages,
         tools,
+        tool_choice: ToolChoice::Auto,
     };
     Ok((Arc::clone(provider), request))
 }

@@ -9,7 +9,7 @@ use aiox_proto::worker::v1::worker_message::Payload as ToHub;
 use aiox_proto::worker::v1::{DrainNotice, HeartbeatRequest, LeaseRenew, RegisterWorker, ServerMessage, WorkerMessage};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -17,7 +17,8 @@ use tonic::{Code, Streaming};
 
 use crate::WorkerError;
 use crate::backoff::Backoff;
-use crate::connection::{self, HubClient};
+use crate::config::{ProviderConfig, WorkerConfig};
+use crate::connection::Connection;
 use crate::desk::Desk;
 use crate::failure::ErrorCode;
 use crate::task::Link;
@@ -42,11 +43,12 @@ pub(crate) enum End {
 
 /// Connects, registers, and works until the connection ends.
 pub(crate) async fn serve(desk: &mut Desk, backoff: &mut Backoff, shutdown: &CancellationToken) -> Result<End, WorkerError> {
-    let mut client = connection::open(&desk.config).await?;
+    let mut connection = Connection::open(&desk.config).await?;
+    let token_life = connection.renew(desk.config.worker_id.clone()).await?;
     let (out, outgoing) = mpsc::channel(OUT_MESSAGES);
     let hello = message(ToHub::Register(registration(desk)));
     out.send(hello).await.map_err(|_| WorkerError::Silent("stream"))?;
-    let opening = client.task_stream(ReceiverStream::new(outgoing));
+    let opening = connection.client.task_stream(ReceiverStream::new(outgoing));
     let mut incoming = timeout(HANDSHAKE_TIMEOUT, opening).await.map_err(|_| WorkerError::Silent("stream"))??.into_inner();
     let ack = match timeout(HANDSHAKE_TIMEOUT, incoming.message()).await {
         Err(_) => return Err(WorkerError::Silent("registration")),
@@ -73,7 +75,7 @@ pub(crate) async fn serve(desk: &mut Desk, backoff: &mut Backoff, shutdown: &Can
         hub_drains: false,
         renew_every: None,
     };
-    let ended = session.work(&mut incoming, &out, client, beat_every, shutdown).await;
+    let ended = session.work(&mut incoming, &out, connection, token_life, beat_every, shutdown).await;
     session.desk.set_link(None);
     if matches!(ended, Ok(End::Drained)) {
         // Half-close and wait for the hub's own end, or what is still on its way would be reset.
@@ -97,13 +99,17 @@ impl Session<'_> {
         &mut self,
         incoming: &mut Streaming<ServerMessage>,
         out: &mpsc::Sender<WorkerMessage>,
-        client: HubClient,
+        connection: Connection,
+        token_life: Option<Duration>,
         beat_every: Duration,
         shutdown: &CancellationToken,
     ) -> Result<End, WorkerError> {
         let mut heartbeat = interval_at(Instant::now() + beat_every, beat_every);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut beats = FuturesUnordered::new();
+        let client = connection.client.clone();
+        let renewed = Notify::new();
+        let mut token = std::pin::pin!(connection.stay_young(self.desk.config.worker_id.clone(), token_life, &renewed));
         let mut failed_beats = 0;
         let mut renew_at = None;
         let mut leave_by: Option<Instant> = None;
@@ -131,9 +137,7 @@ impl Session<'_> {
                         permit.send(message(payload));
                     }
                 }
-                response = self.desk.finished() => {
-                    self.waiting.push_back(ToHub::TaskResponse(response));
-                }
+                result = self.desk.finished() => self.waiting.push_back(result),
                 _ = heartbeat.tick(), if beats.is_empty() => {
                     let request = self.sign_of_life();
                     let mut client = client.clone();
@@ -141,6 +145,9 @@ impl Session<'_> {
                         timeout(HEARTBEAT_TIMEOUT, client.heartbeat(request)).await
                     });
                 }
+                refusal = &mut token => return Err(refusal),
+                // The session lives as long as the youngest token that the hub has seen.
+                () = renewed.notified() => heartbeat.reset_immediately(),
                 Some(answer) = beats.next() => match answer {
                     Ok(Ok(answer)) if answer.get_ref().ok => failed_beats = 0,
                     // The first protocol's hub answers `ok` without looking.
@@ -200,6 +207,18 @@ impl Session<'_> {
                 }
                 self.desk.acknowledged(&ack.request_id, &ack.lease_id);
             }
+            FromHub::ModelRequest(request) => {
+                if let Some(response) = self.desk.call(*request) {
+                    self.waiting.push_back(ToHub::ModelResponse(response));
+                }
+            }
+            FromHub::CancelModel(cancel) => {
+                let why = match cancel.reason.as_str() {
+                    "timeout" => ErrorCode::Timeout,
+                    _ => ErrorCode::Canceled,
+                };
+                self.desk.stop_call(&cancel.request_id, why);
+            }
             FromHub::Drain(_) => self.hub_drains = true,
             FromHub::RegisterAck(_) => {}
         }
@@ -230,13 +249,25 @@ fn registration(desk: &Desk) -> RegisterWorker {
         worker_id: config.worker_id.clone(),
         max_concurrent: i32::try_from(config.max_concurrent).unwrap_or(i32::MAX),
         supported_providers: config.providers.keys().map(|name| name.to_lowercase()).collect(),
+        models: models(config),
         protocol: WORKER_PROTOCOL,
         labels: config.labels.clone(),
         version: env!("CARGO_PKG_VERSION").into(),
         pool: config.pool.clone(),
         held: desk.held(),
+        max_model_calls: config.max_model_calls,
+        embedding_providers: desk.embedding_providers(),
+        named_models: desk.named_models(),
         ..RegisterWorker::default()
     }
+}
+
+fn models(config: &WorkerConfig) -> Vec<String> {
+    let of = |(name, provider): (&String, &ProviderConfig)| {
+        let name = name.to_lowercase();
+        provider.models.iter().map(move |model| format!("{name}/{model}")).collect::<Vec<_>>()
+    };
+    config.providers.iter().flat_map(of).collect()
 }
 
 fn message(payload: ToHub) -> WorkerMessage {

@@ -53,6 +53,16 @@ impl Handle {
         self.stopped.is_cancelled()
     }
 
+    /// Waits until it is stopped.
+    pub(crate) async fn stopped(&self) {
+        self.stopped.cancelled().await;
+    }
+
+    /// Why it was stopped.
+    pub(crate) fn why(&self) -> ErrorCode {
+        self.why.get().copied().unwrap_or(ErrorCode::Canceled)
+    }
+
     /// Stops the task; only the first reason counts.
     pub(crate) fn stop(&self, why: ErrorCode) {
         let _ = self.why.set(why);
@@ -72,7 +82,7 @@ pub(crate) struct Bench {
 
 impl Bench {
     /// Tells the hub something that matters only now; without a connection it is dropped.
-    async fn tell(&self, payload: Payload) {
+    pub(crate) async fn tell(&self, payload: Payload) {
         let link = self.link.borrow().clone();
         if let Some(link) = link.filter(|link| link.protocol >= 2) {
             let _ = link.out.send(WorkerMessage { payload: Some(payload) }).await;
@@ -99,10 +109,7 @@ pub(crate) async fn run(task: TaskRequest, handle: Handle, bench: Arc<Bench>) ->
     let mut answer = Answer::default();
     let result = tokio::select! {
         biased;
-        () = handle.stopped.cancelled() => {
-            let why = handle.why.get().copied().unwrap_or(ErrorCode::Canceled);
-            Err(Failure::new(why, "stopped"))
-        }
+        () = handle.stopped() => Err(Failure::new(handle.why(), "stopped")),
         done = tokio::time::timeout(
             limit,
             AssertUnwindSafe(make(&task, &handle, &bench, &mut answer)).catch_unwind(),
@@ -209,16 +216,25 @@ fn narrow(count: u64) -> i32 {
 
 #[cfg(test)]
 mod tests {
+    use futures::future::BoxFuture;
     use futures::stream::{self, BoxStream};
 
     use super::*;
-    use crate::provider::{ChatRequest, Provider};
+    use crate::provider::{ChatRequest, EmbedRequest, Embedded, Provider};
 
     struct Broken;
 
     impl Provider for Broken {
         fn chat(&self, _: ChatRequest) -> BoxStream<'static, Result<ProviderEvent, Failure>> {
             stream::iter([7_usize, 0]).map(|divisor| Ok(ProviderEvent::TextDelta((1 / divisor).to_string()))).boxed()
+        }
+
+        fn embed(&self, _: EmbedRequest) -> BoxFuture<'static, Result<Embedded, Failure>> {
+            async { Err(Failure::new(ErrorCode::ModelNotFound, "broken")) }.boxed()
+        }
+
+        fn embeds(&self) -> bool {
+            false
         }
 
         fn default_model(&self) -> Option<&str> {

@@ -8,7 +8,7 @@ use anyhow::Context;
 /// The `.proto` files, below `proto/`.
 const FILES: &[&str] = &["worker/v1/worker.proto"];
 
-/// Messages with prompts and answers in them; `aiox-proto` writes their `Debug` by hand, without.
+/// Messages with prompts, answers or tokens in them; `aiox-proto` writes their `Debug` by hand, without.
 const CONFIDENTIAL: &[&str] = &[
     ".worker.v1.TaskRequest",
     ".worker.v1.TaskResponse",
@@ -22,6 +22,7 @@ const CONFIDENTIAL: &[&str] = &[
     ".worker.v1.ModelDelta",
     ".worker.v1.ModelResponse",
     ".worker.v1.ModelVector",
+    ".worker.v1.IssueTokenResponse",
 ];
 
 /// Where the repository is: the parent of this crate.
@@ -99,7 +100,8 @@ mod tests {
         let service = &file.service[0];
         assert_eq!(service.name(), "WorkerService");
         let calls: Vec<_> = service.method.iter().map(|call| (call.name(), call.client_streaming(), call.server_streaming())).collect();
-        assert_eq!(calls, [("TaskStream", true, true), ("Heartbeat", false, false)]);
+        // A worker of the first protocol knows the first two and makes no other call.
+        assert_eq!(calls, [("TaskStream", true, true), ("Heartbeat", false, false), ("IssueToken", false, false)]);
         for line in FIRST.lines().filter(|line| !line.trim().is_empty()) {
             let mut words = line.split_whitespace();
             let name = words.next().unwrap_or_default();

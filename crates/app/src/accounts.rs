@@ -27,7 +27,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use tokio::sync::{Notify, Semaphore};
 
-use crate::{HubNames, Vault, audit, remote::remote_caller, vault::scram_place};
+use crate::{HubNames, TenantBook, Vault, audit, remote::remote_caller, vault::scram_place};
 
 /// Who may register.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +51,8 @@ pub struct AccountsOptions {
     pub remote_limits: Limits,
     /// The tenant of accounts that register here.
     pub default_tenant: TenantId,
+    /// Whose credentials work at all.
+    pub tenants: TenantBook,
 }
 
 /// Seconds for which the use of a spent refresh token counts as a parallel call and not as theft.
@@ -239,6 +241,7 @@ impl Accounts {
         if !user.active {
             return Err(BAD_LOGIN);
         }
+        let caller = self.admitted(self.caller(&user, None, origin.trace, Door::Rest, origin.address)?).await?;
         let renewed = if verified == Verified::YesOutdated {
             let (hash, verifier) = self.derive(secret).await?;
             let clear = serde_json::to_vec(&verifier).map_err(Error::internal)?;
@@ -251,7 +254,6 @@ impl Accounts {
             accounts::set_password(&mut tx, user.id, hash, sealed, now).await?;
         }
         let pair = self.issue(&mut tx, &user, SessionId(self.ids.uuid()), now).await?;
-        let caller = self.caller(&user, None, origin.trace, Door::Rest, origin.address)?;
         aiox_store::audit::insert(&mut tx, &audit::record(&*self.clock, &*self.ids, &caller, "auth.login", None)).await?;
         tx.commit().await?;
         if renewed.is_some() {
@@ -273,6 +275,12 @@ impl Accounts {
         match accounts::use_refresh(&mut tx, claims.tid, id, now).await? {
             Refreshed::First(session) => {
                 let user = accounts::user(&mut tx, id).await?.filter(|user| user.active).ok_or(REFUSED)?;
+                if let Err(error) = self.options.tenants.admit(user.tenant).await {
+                    drop(tx);
+                    let caller = self.caller(&user, None, origin.trace, Door::Rest, origin.address)?;
+                    self.note_refused(&caller, &error).await;
+                    return Err(error);
+                }
                 let pair = self.issue(&mut tx, &user, session, now).await?;
                 tx.commit().await?;
                 Ok(pair)
@@ -310,7 +318,8 @@ impl Accounts {
             let mut db = self.store.read().await?;
             let key = accounts::key_by_hash(&mut db, &sha256(credential.as_bytes()), now).await?.ok_or(REFUSED)?;
             let user = accounts::user(&mut db, key.user).await?.filter(|user| user.active).ok_or(REFUSED)?;
-            return self.caller(&user, Some(&key), origin.trace, door, origin.address);
+            drop(db);
+            return self.admitted(self.caller(&user, Some(&key), origin.trace, door, origin.address)?).await;
         }
         let claims = self.tokens.check_access(credential, now)?;
         let mut db = self.store.read().await?;
@@ -319,7 +328,31 @@ impl Accounts {
         if !accounts::session_lives(&mut db, claims.sid).await? {
             return Err(REFUSED);
         }
-        self.caller(&user, None, origin.trace, door, origin.address)
+        drop(db);
+        self.admitted(self.caller(&user, None, origin.trace, door, origin.address)?).await
+    }
+
+    /// The caller, if the credentials of the tenant work; else the denial is recorded.
+    async fn admitted(&self, caller: Caller) -> Result<Caller> {
+        match self.options.tenants.admit(caller.tenant).await {
+            Ok(_) => Ok(caller),
+            Err(error) => {
+                self.note_refused(&caller, &error).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Records that a tenant's credentials do not work.
+    async fn note_refused(&self, caller: &Caller, error: &Error) {
+        if matches!(error, Error::Forbidden { .. }) {
+            let resource = Some(("tenant", caller.tenant.to_string()));
+            let mut record = audit::record(&*self.clock, &*self.ids, caller, "auth.denied", resource);
+            record.outcome = "denied".into();
+            record.severity = "warn".into();
+            record.detail = Some(error.to_string());
+            audit::write(&self.store, &record).await;
+        }
     }
 
     /// The caller behind an XMPP address whose domain has been vouched for by the stream: an account of this hub, or a remote
@@ -331,7 +364,7 @@ impl Accounts {
         if jid.domain() == self.names.domain() {
             let user = accounts::user_by_name(&mut self.store.read().await?, jid.local()).await?;
             let Some(user) = user.filter(|user| user.active) else { return Ok(None) };
-            return self.caller(&user, None, trace, Door::Xmpp, None).map(Some);
+            return self.admitted(self.caller(&user, None, trace, Door::Xmpp, None)?).await.map(Some);
         }
         Ok(Some(remote_caller(jid.clone(), self.options.remote_limits, trace, Door::Xmpp)))
     }
@@ -369,6 +402,7 @@ impl Accounts {
             self.note_denied(username, origin).await;
             return Err(REFUSED);
         };
+        let caller = self.admitted(caller).await?;
         let mut record = audit::record(&*self.clock, &*self.ids, &caller, "auth.login", None);
         record.detail = Some("xmpp".into());
         let mut tx = self.store.begin().await?;
@@ -486,7 +520,10 @@ impl Accounts {
         for user in accounts::all_users(&mut db).await? {
             let opened = self.vault.open(&mut db, user.tenant, &scram_place(user.id.uuid()), &user.scram_sealed).await;
             match opened.and_then(|clear| serde_json::from_slice(&clear).map_err(Error::internal)) {
-                Ok(verifier) => all.push(XmppAccount { username: user.username, verifier, active: user.active }),
+                Ok(verifier) => {
+                    let active = user.active && self.options.tenants.admit(user.tenant).await.is_ok();
+                    all.push(XmppAccount { username: user.username, verifier, active });
+                }
                 Err(error) => tracing::error!(user = %user.id, error = %error.chain(), "the XMPP verifier of an account cannot be read"),
             }
         }
@@ -495,7 +532,11 @@ impl Accounts {
 
     /// Waits until accounts have changed since the last call.
     pub async fn changed(&self) {
-        self.changed.notified().await;
+        // A tenant that was disabled takes its accounts with it.
+        tokio::select! {
+            () = self.changed.notified() => {}
+            () = self.options.tenants.standing_changed() => {}
+        }
     }
 
     async fn issue(&self, tx: &mut aiox_store::Tx, user: &UserRow, session: SessionId, now: Ts) -> Result<TokenPair> {
@@ -597,7 +638,7 @@ impl Accounts {
 /// What every API key begins with.
 pub const KEY_PREFIX: &str = "aiox_key_";
 
-fn hex_of(bytes: [u8; 32]) -> String {
+pub(crate) fn hex_of(bytes: [u8; 32]) -> String {
     bytes.iter().fold(String::with_capacity(64), |mut text, byte| {
         use std::fmt::Write as _;
         let _ = write!(text, "{byte:02x}");

@@ -6,6 +6,7 @@ use aiox_core::{
     ports::Needs,
 };
 use aiox_store::agents::AgentRow;
+use serde_json::{Map, Value};
 
 /// The configuration of a stored agent.
 pub(crate) fn parse_config(row: &AgentRow) -> Result<AgentConfig> {
@@ -20,6 +21,12 @@ pub(crate) fn parse_config(row: &AgentRow) -> Result<AgentConfig> {
 }
 
 /// What a run of an agent needs of a worker.
-pub(crate) fn needs(provider: &str, config: &AgentConfig) -> Needs {
-    Needs { provider: provider.to_owned(), labels: config.capabilities.worker_labels.clone() }
+pub(crate) fn needs(provider: &str, config: &AgentConfig, tools: &Map<String, Value>) -> Needs {
+    Needs {
+        provider: provider.to_owned(),
+        model: config.llm.model.clone(),
+        pool: config.capabilities.worker_pool.clone().unwrap_or_default(),
+        tools: tools.keys().cloned().collect(),
+        labels: config.capabilities.worker_labels.clone(),
+    }
 }

@@ -5,7 +5,7 @@ use aiox_core::{
     ports::{Clock, Ids},
 };
 use aiox_model::{AgentId, BareJid, TenantId, UserId};
-use aiox_store::audit::AuditRow;
+use aiox_store::{Store, audit::AuditRow};
 use uuid::Uuid;
 
 /// A record of something a caller did or was denied.
@@ -25,6 +25,18 @@ pub(crate) fn record(clock: &dyn Clock, ids: &dyn Ids, caller: &Caller, action: 
         address: caller.address.map(|address| address.to_string()),
         trace: caller.trace.to_string(),
         at: clock.now(),
+    }
+}
+
+/// Writes a record of something that was denied. That it could not be written does not change the answer.
+pub(crate) async fn write(store: &Store, record: &AuditRow) {
+    let write = async {
+        let mut tx = store.begin().await?;
+        aiox_store::audit::insert(&mut tx, record).await?;
+        tx.commit().await
+    };
+    if let Err(error) = write.await {
+        tracing::error!(error = %error.chain(), action = record.action, "a denial could not be recorded");
     }
 }
 
@@ -66,7 +78,7 @@ pub(crate) fn denied(clock: &dyn Clock, ids: &dyn Ids, agent_of: (TenantId, User
         severity: "warn".into(),
         resource_type: Some("agent".into()),
         resource_id: Some(agent.uuid().to_string()),
-        detail: Some("xmpp".into()),
+        detail: Some(format!("{stranger} by XMPP")),
         address: None,
         trace: ids.uuid().to_string(),
         at: clock.now(),

@@ -2,22 +2,26 @@
 //!
 //! A worker connection is a [`WorkerSession`]. It takes runs that it can serve from the queue, one lease per run; only the holder of
 //! a lease may answer. When a session ends, its leases go back to the queue under the same run ids; a run that has been lost
-//! [`MAX_ATTEMPTS`] times fails. Time limits and silent workers are watched by [`Dispatch::run`].
+//! [`MAX_ATTEMPTS`] times fails. What a worker gives back as it leaves, and what it has when the hub stops, is not lost in this
+//! sense. Time limits, silent workers and runs that no worker can serve are watched by [`Watch::run`].
 
 mod session;
+mod stranded;
 mod task;
 
 use std::{
-    collections::BTreeMap,
-    sync::Arc,
+    collections::{BTreeMap, BTreeSet},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use aiox_core::{
     Error, Result,
-    ports::{Clock, Events, Ids, Offers, Signal, Waiting, WorkQueue},
-    run as rules,
-    run::{MAX_ATTEMPTS, Parts, Priority},
+    ports::{Clock, Events, Ids, Offers, Signal, Stranded, Waiting, WorkQueue, missing},
+    run::{MAX_ATTEMPTS, Priority},
 };
 use aiox_model::{
     RunId, Ts,
@@ -26,7 +30,7 @@ use aiox_model::{
 use aiox_store::{Advance, Ending, Journal, NewEvent, Store, agents, quotas, runs, runs::RunRow};
 use dashmap::DashMap;
 use serde_json::{Value, json};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Mutex, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -36,15 +40,19 @@ pub use task::{Task, TaskOutcome};
 use crate::{
     Replies, Vault,
     agent_config::{needs, parse_config},
+    gateway::lines::{Line, Lines, Served},
+    urgency::{Candidate, Crew, Holding, Urgency},
 };
 
 /// How often time limits are looked at.
 const TICK: Duration = Duration::from_millis(100);
 /// A worker that has been silent for so long is disconnected; the contract's heartbeat is every 30 s.
 const SILENCE: Duration = Duration::from_secs(95);
+/// Latest ends of runs that make the reputation of agents after a start.
+const REMEMBERED_ENDS: u32 = 2_000;
 
 /// Who a worker says it is; its identity has been authenticated by the door.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct WorkerInfo {
     /// Its id.
     pub worker_id: String,
@@ -52,6 +60,12 @@ pub struct WorkerInfo {
     pub max_concurrent: u32,
     /// Provider names in lower case.
     pub providers: Vec<String>,
+    /// Models as `provider/model`. A provider without any here serves every model.
+    pub models: BTreeSet<String>,
+    /// Pool that it belongs to; empty is the default pool.
+    pub pool: String,
+    /// Names of tools that it is able to run.
+    pub tools: BTreeSet<String>,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
     /// Version of the protocol that it speaks: 1 for the first one.
@@ -84,12 +98,12 @@ pub enum Notice {
 }
 
 /// What the composition root decides.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct DispatchOptions {
     /// Provider of agents that name none.
     pub default_provider: String,
-    /// Weights of the order in the queue.
-    pub weights: rules::Weights,
+    /// Order in the queue, shared with the runs' door.
+    pub urgency: Urgency,
 }
 
 struct Lease {
@@ -100,6 +114,8 @@ struct Lease {
     deadline: Instant,
     /// Gives the slot back when the lease ends.
     _slot: tokio::sync::OwnedSemaphorePermit,
+    /// The tenant's share of the workers.
+    _holding: Holding,
 }
 
 struct Connected {
@@ -126,13 +142,19 @@ struct Inner {
     options: DispatchOptions,
     workers: DashMap<String, Arc<Connected>>,
     leases: DashMap<Uuid, Lease>,
+    /// To workers that serve calls of models.
+    lines: Lines,
     /// What sessions that have ended held. Bounded by the slots of all workers.
     lost: mpsc::UnboundedSender<Lost>,
+    /// The hub is stopping: what its workers have is not held against them.
+    closing: AtomicBool,
 }
 
 enum Lost {
-    /// A leased run.
+    /// A leased run, and its worker with it.
     Lease(Lease),
+    /// A leased run that its worker gave back.
+    HandedBack(Lease),
     /// A run that had been taken from the queue and was not leased yet.
     Taken(RunId),
     /// A run whose worker was told to stop.
@@ -145,10 +167,12 @@ pub struct Dispatch {
     inner: Arc<Inner>,
 }
 
-/// Keeps time limits and gives lost runs back. Made with [`Dispatch::new`], supervised by the composition root.
+/// Keeps time limits and gives lost runs back. Made with [`Dispatch::new`], supervised by the composition root. Clones are the same
+/// watch: one of them works at a time, and another goes on where it ended.
+#[derive(Clone)]
 pub struct Watch {
     inner: Arc<Inner>,
-    lost: mpsc::UnboundedReceiver<Lost>,
+    lost: Arc<Mutex<mpsc::UnboundedReceiver<Lost>>>,
 }
 
 impl Dispatch {
@@ -181,17 +205,23 @@ impl Dispatch {
             options,
             workers: DashMap::new(),
             leases: DashMap::new(),
+            lines: Lines::default(),
             lost,
+            closing: AtomicBool::new(false),
         });
-        (Self { inner: inner.clone() }, Watch { inner, lost: back })
+        (Self { inner: inner.clone() }, Watch { inner, lost: Arc::new(Mutex::new(back)) })
     }
 
-    /// Puts every run that the last process left unfinished back into the queue. Call once, before workers connect. How many.
+    /// Puts every run that the last process left unfinished back into the queue, and learns how the latest ones ended. Call once,
+    /// before workers connect. How many wait.
     ///
     /// # Errors
     /// Database errors.
     pub async fn recover(&self) -> Result<usize> {
         let inner = &self.inner;
+        for (agent, completed) in runs::latest_ends(&mut inner.store.read().await?, REMEMBERED_ENDS).await?.into_iter().rev() {
+            inner.options.urgency.ended(agent, completed);
+        }
         let mut after = (Ts::from_micros(i64::MIN), Uuid::nil());
         let mut count = 0;
         loop {
@@ -213,6 +243,18 @@ impl Dispatch {
         session::register(&self.inner, info)
     }
 
+    /// Lines to the connected workers that serve calls of models.
+    #[must_use]
+    pub fn lines(&self) -> &Lines {
+        &self.inner.lines
+    }
+
+    /// Opens the line of a worker for calls of models, for as long as its session lasts.
+    #[must_use]
+    pub fn open_line(&self, served: Served) -> Line {
+        self.inner.lines.open(self.inner.ids.uuid(), served)
+    }
+
     /// Connected workers: registration, free slots, last heartbeat.
     #[must_use]
     pub fn workers(&self) -> Vec<(WorkerInfo, usize, Heartbeat)> {
@@ -232,8 +274,19 @@ impl Dispatch {
 
     /// Runs that wait, and how many of them no connected worker can serve.
     pub async fn waiting(&self) -> (usize, usize) {
-        let offers: Vec<Offers> = self.inner.workers.iter().map(|worker| worker.offers.clone()).collect();
-        self.inner.queue.depth(&offers).await
+        let stranded = self.stranded().await;
+        (self.inner.queue.depth().await, stranded.iter().map(|(lane, _)| lane.runs.len()).sum())
+    }
+
+    /// Runs that wait and that no connected worker can serve, by what they need, each with what is [`missing`].
+    pub async fn stranded(&self) -> Vec<(Stranded, Vec<&'static str>)> {
+        let workers = self.inner.offers();
+        let found = self.inner.queue.stranded(&workers).await;
+        let with_missing = |lane: Stranded| {
+            let missing = missing(&lane.needs, &workers);
+            (lane, missing)
+        };
+        found.into_iter().map(with_missing).collect()
     }
 
     /// Tells the worker of a run to stop; whether one has it.
@@ -241,8 +294,14 @@ impl Dispatch {
         self.inner.stop(run, reason)
     }
 
+    /// The hub is stopping: from now on a session that ends has not lost its runs, they wait for the next start.
+    pub fn closing(&self) {
+        self.inner.closing.store(true, Ordering::Relaxed);
+    }
+
     /// Asks every worker to disconnect, for a clean shutdown: their runs go back to the queue.
     pub fn close_all(&self) {
+        self.closing();
         for worker in &self.inner.workers {
             let _ = worker.notices.send(Notice::Close("the hub is shutting down"));
             worker.closed.cancel();
@@ -251,34 +310,68 @@ impl Dispatch {
 }
 
 impl Watch {
-    /// Runs until `shutdown`.
-    pub async fn run(mut self, shutdown: CancellationToken) {
+    /// Runs until `shutdown`, and then gives back what has been lost until then.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let mut lost = self.lost.lock().await;
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut stranded = stranded::Stranded::default();
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => break,
-                Some(lost) = self.lost.recv() => match lost {
-                    Lost::Lease(lease) => self.inner.give_back(lease).await,
-                    Lost::Taken(run) => if let Err(error) = self.inner.queue.give_back(run).await {
-                        tracing::error!(%run, error = %error.chain(), "a run could not be given back now; it will be at the next start");
-                    },
-                    Lost::Stopped(run) => if let Err(error) = self.inner.queue.done(run).await {
-                        tracing::error!(%run, error = %error.chain(), "the conversation of a stopped run goes on at the next start only");
-                    },
-                },
+                Some(lost) = lost.recv() => self.inner.recover(lost).await,
                 // Without a lease it is just being prepared, and finds out itself that it has ended.
                 run = self.inner.queue.revoked() => { self.inner.stop(run, "canceled"); }
                 _ = tick.tick() => {
                     self.inner.expire().await;
                     self.inner.evict_silent();
+                    stranded.look(&self.inner).await;
                 }
             }
+        }
+        while let Ok(lost) = lost.try_recv() {
+            self.inner.recover(lost).await;
         }
     }
 }
 
 impl Inner {
+    fn offers(&self) -> Vec<Offers> {
+        self.workers.iter().filter(|worker| !worker.closed.is_cancelled()).map(|worker| worker.offers.clone()).collect()
+    }
+
+    /// Workers have come or gone.
+    fn crew_changed(&self) {
+        self.options.urgency.crew(|| {
+            let mut crew = Crew::default();
+            for worker in self.workers.iter().filter(|worker| !worker.closed.is_cancelled()) {
+                crew.places = crew.places.saturating_add(worker.info.max_concurrent);
+                crew.tools.extend(worker.offers.tools.iter().cloned());
+            }
+            crew
+        });
+    }
+
+    async fn recover(&self, lost: Lost) {
+        match lost {
+            Lost::Lease(lease) => {
+                let counts = !self.closing.load(Ordering::Relaxed);
+                self.give_back(lease, counts).await;
+            }
+            Lost::HandedBack(lease) => self.give_back(lease, false).await,
+            Lost::Taken(run) => {
+                if let Err(error) = self.queue.give_back(run).await {
+                    tracing::error!(%run, error = %error.chain(), "a run could not be given back now; it will be at the next start");
+                }
+            }
+            Lost::Stopped(run) => {
+                if let Err(error) = self.queue.done(run).await {
+                    tracing::error!(%run, error = %error.chain(), "the conversation of a stopped run goes on at the next start only");
+                }
+            }
+        }
+    }
+
     fn stop(&self, run: RunId, reason: &'static str) -> bool {
         // The lease ends here: what the worker still says about this run is of no use to anybody.
         let Some((_, lease)) = self.leases.remove(&run.uuid()) else { return false };
@@ -293,14 +386,24 @@ impl Inner {
         // A run of an agent that has gone or become unreadable is still given to a worker-less lane's end: it fails when it is prepared.
         let config = found.as_ref().and_then(|agent| parse_config(agent).ok()).unwrap_or_default();
         let provider = config.llm.provider.clone().unwrap_or_else(|| self.options.default_provider.clone()).to_lowercase();
-        let parts = Parts { reputation: 1.0, tools: 1.0, owner: config.capabilities.priority_weight, load: 0.0 };
+        let tools = found.map(|agent| agent.config.tools).unwrap_or_default();
+        let needs = needs(&provider, &config, &tools);
+        let order = self.options.urgency.order(&Candidate {
+            accepted: row.created_at,
+            priority: Priority::from_number(row.priority),
+            tenant: row.tenant,
+            agent,
+            owner: config.capabilities.priority_weight,
+            tools: &needs.tools,
+        });
         self.queue
             .offer(Waiting {
                 run: RunId(row.id),
                 tenant: row.tenant.into(),
                 conversation: row.conversation.into(),
-                needs: needs(&provider, &config),
-                order: rules::order(row.created_at, Priority::from_number(row.priority), self.options.weights, parts),
+                needs,
+                order,
+                patience: Duration::from_millis(row.timeout_ms),
             })
             .await
     }
@@ -310,7 +413,7 @@ impl Inner {
         let at = self.clock.now();
         let event = NewEvent { id: self.ids.uuid(), kind: kind.to_owned(), payload: payload.to_string(), at, sequence: None };
         let id = event.id;
-        let mut advance = Advance { run, at, event, status: None, worker: None, attempted: false, ending: None, audit: None };
+        let mut advance = Advance { run, at, event, status: None, worker: None, attempts: 0, ending: None, audit: None };
         change(&mut advance);
         let Some(sequence) = self.journal.advance(advance).await? else { return Ok(false) };
         let event = RunEvent { id, run_id: run, sequence, kind: kind.to_owned(), time: at, payload };
@@ -335,6 +438,9 @@ impl Inner {
             tx.commit().await?;
         }
         if done {
+            if let Some(agent) = row.agent {
+                self.options.urgency.ended(agent, status == RunStatus::Completed);
+            }
             if replies {
                 self.replies.added();
             }
@@ -348,8 +454,9 @@ impl Inner {
         Ok(done)
     }
 
-    /// A session has ended: its run waits again, or has been lost too often.
-    async fn give_back(&self, lease: Lease) {
+    /// A session has ended, or gives a run back: the run waits again, or has been lost too often. An attempt that does not count is
+    /// taken back.
+    async fn give_back(&self, lease: Lease, counts: bool) {
         let (run, row) = (lease.row.id, lease.row.clone());
         let worker = lease.worker.info.worker_id.clone();
         drop(lease);
@@ -358,13 +465,15 @@ impl Inner {
             let Some(current) = current.filter(|current| !current.status.is_final()) else {
                 return self.queue.done(RunId(run)).await;
             };
-            if current.attempt >= MAX_ATTEMPTS {
+            if counts && current.attempt >= MAX_ATTEMPTS {
                 let error = RunError { code: "worker_lost".into(), message: "the worker was lost too often".into(), retryable: true };
                 return self.end(&row, TaskOutcome::failed(error)).await.map(drop);
             }
-            tracing::warn!(run = %RunId(run), worker, attempt = current.attempt, "a worker was lost; the run waits again");
-            self.advance(run, "run.retried", json!({ "reason": "worker_lost", "attempt": current.attempt }), |advance| {
+            let reason = if counts { "worker_lost" } else { "worker_draining" };
+            tracing::warn!(run = %RunId(run), worker, attempt = current.attempt, reason, "a run waits again");
+            self.advance(run, "run.retried", json!({ "reason": reason, "attempt": current.attempt }), |advance| {
                 advance.status = Some(RunStatus::Queued);
+                advance.attempts = if counts { 0 } else { -1 };
             })
             .await?;
             self.queue.give_back(RunId(run)).await

@@ -388,7 +388,11 @@ impl Federated {
                 _ => None,
             },
             worker: None,
-            attempted: event.kind == "run.started",
+            attempts: match event.kind.as_str() {
+                "run.started" => 1,
+                "run.retried" if event.payload["reason"] == "worker_draining" => -1,
+                _ => 0,
+            },
             ending,
             audit: None,
         };

@@ -8,8 +8,10 @@
 //! - [`Agents`]: create, read, change, delete, grant; [`Agents::card`] is what a stranger may see.
 //! - [`Runs`]: the one path of a message, [`Runs::submit`], and everything that watches it.
 //! - [`Dispatch`]: runs to workers and back.
+//! - [`ModelGateway`]: calls of models that belong to no agent.
 //! - [`Replies`]: durable answers that wait for the XMPP door.
 //! - [`Contacts`]: who subscribed to an agent's presence.
+//! - [`Tenants`]: what administrators do with tenants. [`TenantBook`]: what every door asks of a tenant, and its limits.
 //! - [`Federated`]: runs that come from, or go to, a peer hub. [`PeerBook`]: those peers.
 #![cfg_attr(test, expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test"))]
 
@@ -21,14 +23,19 @@ mod contacts;
 mod directory;
 pub mod dispatch;
 pub mod federated;
+pub mod gateway;
 mod names;
 mod narrowed;
 pub mod peers;
 mod remote;
 mod replies;
 pub mod runs;
+mod tenant_book;
+pub mod tenants;
+mod urgency;
 mod vault;
 mod whole;
+mod worker_credentials;
 
 pub use accounts::{Accounts, AccountsOptions, SignUp};
 pub use agents::Agents;
@@ -36,8 +43,13 @@ pub use contacts::Contacts;
 pub use directory::{AgentRef, Directory, Target};
 pub use dispatch::{Dispatch, DispatchOptions, Heartbeat, Notice, Task, TaskOutcome, WorkerInfo, WorkerSession};
 pub use federated::Federated;
+pub use gateway::{CallFailure, GatewayOptions, ModelGateway};
 pub use names::HubNames;
 pub use peers::PeerBook;
 pub use replies::{Replies, Reply, ReplyTo};
 pub use runs::{NewRun, Runs, RunsOptions, Submitted};
+pub use tenant_book::{Known, Reservation, TenantBook};
+pub use tenants::{AuditQuery, Tenants};
+pub use urgency::Urgency;
 pub use vault::Vault;
+pub use worker_credentials::{KnownCredentials, ListedCredential, WorkerCredentials};

@@ -4,15 +4,15 @@ mod follow;
 mod from_peer;
 mod view;
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use aiox_core::{
     Caller, Error, Principal, Result, Scope,
     access::Access,
     agent::{AgentConfig, MAX_MESSAGE_BYTES},
     ports::{Clock, Events, Ids, Signal, Waiting, WorkQueue},
-    quota, run as rules,
-    run::{Parts, Priority, Weights},
+    quota, tenant,
+    run::Priority,
 };
 use aiox_model::{
     RunId, Ts,
@@ -30,11 +30,12 @@ use self::{
     view::view,
 };
 use crate::{
-    AgentRef, Directory, Replies, ReplyTo, Target,
+    AgentRef, Directory, Replies, ReplyTo, Target, TenantBook,
     agent_config::{needs, parse_config},
     audit,
     federated::{Federated, NewRemote},
     replies::reply_for,
+    urgency::{Candidate, Urgency},
     whole::whole,
 };
 
@@ -67,7 +68,7 @@ pub struct Submitted {
 }
 
 /// What the composition root decides.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct RunsOptions {
     /// Provider of agents that name none.
     pub default_provider: String,
@@ -75,8 +76,10 @@ pub struct RunsOptions {
     pub known_providers: HashSet<String>,
     /// Most milliseconds of one attempt.
     pub max_timeout_ms: u64,
-    /// Weights of the order in the queue.
-    pub weights: Weights,
+    /// Limits of the tenants.
+    pub tenants: TenantBook,
+    /// Order in the queue, shared with the dispatcher.
+    pub urgency: Urgency,
 }
 
 /// Runs: submit, watch, cancel, read.
@@ -118,7 +121,8 @@ impl Runs {
     /// # Errors
     /// [`Error::NotFound`] for agents that do not exist or that the caller may not use, [`Error::Invalid`] and
     /// [`Error::TooLarge`] for bad input, [`Error::Conflict`] for a key used for another request, [`Error::Limited`] for a used-up
-    /// allowance, [`Error::Forbidden`] when the agent's governance denies it.
+    /// allowance or limit of the tenant, [`Error::Spent`] for its used-up budget, [`Error::Forbidden`] when the agent's governance or the
+    /// tenant's standing denies it.
     pub async fn submit(&self, caller: &Caller, new: NewRun) -> Result<Submitted> {
         caller.require(Scope::RunsCreate)?;
         check_input(&new)?;
@@ -127,7 +131,8 @@ impl Runs {
             Target::Remote { peer, jid, .. } => {
                 let principal = caller.principal.key();
                 let conversation = self.conversation(&principal, &jid, new.conversation).await?;
-                let accept = self.accept(caller, &new, jid.clone(), conversation);
+                let mut accept = self.accept(caller, &new, jid.clone(), conversation);
+                accept.tenant_limits = self.options.tenants.enter(caller, caller.tenant).await?;
                 let remote = NewRemote { peer, agent_jid: jid, priority: new.priority };
                 let accept = self.federated.outbound(caller, accept, &remote).await?;
                 let this = self.clone();
@@ -160,6 +165,7 @@ impl Runs {
         if matches!(caller.principal, Principal::Remote { .. }) {
             caller.tenant = agent.tenant;
         }
+        let limits = self.options.tenants.enter(&caller, agent.tenant).await?;
         let config = parse_config(&agent)?;
         let provider = self.governed(&caller, &agent, &config)?;
         let jid = self.directory.names().agent_jid(agent.id);
@@ -168,8 +174,10 @@ impl Runs {
             0 => config.llm.max_tokens,
             cap => config.llm.max_tokens.min(cap),
         };
+        let max_tokens = limits.answer_tokens(quota::reserve(&new.input, 0), max_tokens)?;
         let mut accept = self.accept(&caller, &new, jid, conversation);
         accept.agent = Some(agent.id.uuid());
+        accept.tenant_limits = limits;
         accept.reserved = quota::reserve(&new.input, max_tokens);
         accept.audit = audit::owned_by(accept.audit, Some(agent.owner.uuid()));
         if let Some(from) = from_peer {
@@ -180,17 +188,22 @@ impl Runs {
             accept.origin = Some(from.inbound.origin.clone());
             accept.inbound = Some(from.inbound);
         }
+        let needs = needs(&provider, &config, &agent.config.tools);
+        let order = self.options.urgency.order(&Candidate {
+            accepted: accept.at,
+            priority: new.priority,
+            tenant: agent.tenant.uuid(),
+            agent: agent.id.uuid(),
+            owner: config.capabilities.priority_weight,
+            tools: &needs.tools,
+        });
         let waiting = Waiting {
             run: RunId(accept.run),
             tenant: agent.tenant,
             conversation: conversation.into(),
-            needs: needs(&provider, &config),
-            order: rules::order(
-                accept.at,
-                new.priority,
-                self.options.weights,
-                Parts { reputation: 1.0, tools: 1.0, owner: config.capabilities.priority_weight, load: 0.0 },
-            ),
+            needs,
+            order,
+            patience: Duration::from_millis(accept.timeout_ms),
         };
         let this = self.clone();
         whole(async move {
@@ -224,6 +237,7 @@ impl Runs {
             input: new.input.clone(),
             reserved: quota::reserve(&new.input, 0),
             limits: caller.limits,
+            tenant_limits: tenant::Limits::default(),
             idempotency,
             reply: new.reply.as_ref().and_then(|reply| serde_json::to_string(reply).ok()),
             timeout_ms: new.timeout_ms.unwrap_or(u64::MAX).min(self.options.max_timeout_ms),
@@ -242,7 +256,7 @@ impl Runs {
     async fn write(&self, accept: Accept) -> Result<Written> {
         let at = accept.at;
         let mut row = row_of(&accept);
-        let limits = accept.limits;
+        let (limits, tenant) = (accept.limits, accept.tenant.into());
         match self.journal.accept(accept).await? {
             Accepted::New => {
                 metrics::counter!("aiox_runs_accepted_total", "door" => row.door.clone()).increment(1);
@@ -257,6 +271,7 @@ impl Runs {
                 metrics::counter!("aiox_policy_violations_total", "kind" => violation(which)).increment(1);
                 Err(over_quota(which, at, limits))
             }
+            Accepted::Denied(denied) => Err(self.options.tenants.denied(tenant, denied).await),
             Accepted::Seen { digest, verdict } => Ok(Written::Seen { digest, verdict }),
         }
     }
@@ -374,16 +389,8 @@ impl Runs {
             reply: reply_for(row, self.ids.uuid(), Err(&error)),
         };
         let replies = ending.reply.is_some();
-        let advance = Advance {
-            run: row.id,
-            at,
-            event: event.clone(),
-            status: None,
-            worker: None,
-            attempted: false,
-            ending: Some(ending),
-            audit: record,
-        };
+        let advance =
+            Advance { run: row.id, at, event: event.clone(), status: None, worker: None, attempts: 0, ending: Some(ending), audit: record };
         let Some(sequence) = self.journal.advance(advance).await? else { return Ok(false) };
         self.queue.revoke(RunId(row.id)).await?;
         if replies {
@@ -553,7 +560,7 @@ const fn violation(which: Exhausted) -> &'static str {
     }
 }
 
-fn over_quota(which: Exhausted, at: Ts, limits: quota::Limits) -> Error {
+pub(crate) fn over_quota(which: Exhausted, at: Ts, limits: quota::Limits) -> Error {
     let (minute, day) = quota::seconds_to_next(at);
     let (message, wait) = match which {
         Exhausted::TokensMinute => (format!("Quota exceeded: {} tokens per minute", limits.tokens_minute), minute),
@@ -578,6 +585,7 @@ fn row_of(accept: &Accept) -> RunRow {
         status: RunStatus::Queued,
         priority: accept.priority,
         input: accept.input.clone(),
+        reserved: accept.reserved,
         output: None,
         error: None,
         model_used: None,

@@ -6,11 +6,12 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use aiox_core::{
     Result,
-    ports::{Needs, Offers, Waiting, WorkQueue},
+    ports::{Needs, Offers, Stranded, Waiting, WorkQueue},
 };
 use aiox_model::{ConversationId, RunId, TenantId};
 use async_trait::async_trait;
@@ -147,6 +148,18 @@ impl State {
         self.advance(entry.waiting.conversation)
     }
 
+    /// The runs of a lane, each followed by those behind it.
+    fn of_lane(&self, lane: &BTreeMap<TenantId, BTreeSet<(i64, RunId)>>) -> Vec<(RunId, Duration)> {
+        let mut found = Vec::new();
+        for (_, run) in lane.values().flatten() {
+            let Some(front) = self.runs.get(run) else { continue };
+            found.push((*run, front.waiting.patience));
+            let behind = self.conversations.get(&front.waiting.conversation).into_iter().flat_map(|talk| &talk.behind);
+            found.extend(behind.filter_map(|run| Some((*run, self.runs.get(run)?.waiting.patience))));
+        }
+        found
+    }
+
     fn give_back(&mut self, run: RunId) -> bool {
         let Some(entry) = self.runs.get_mut(&run).filter(|entry| entry.place == Place::Taken) else { return false };
         entry.place = Place::Lane;
@@ -231,15 +244,14 @@ impl WorkQueue for MemoryQueue {
         }
     }
 
-    async fn depth(&self, workers: &[Offers]) -> (usize, usize) {
+    async fn depth(&self) -> usize {
+        self.state().runs.values().filter(|entry| entry.place != Place::Taken).count()
+    }
+
+    async fn stranded(&self, workers: &[Offers]) -> Vec<Stranded> {
         let state = self.state();
-        let waiting = state.runs.values().filter(|entry| entry.place != Place::Taken);
-        let (mut all, mut stuck) = (0, 0);
-        for entry in waiting {
-            all += 1;
-            stuck += usize::from(!workers.iter().any(|worker| worker.fits(&entry.waiting.needs)));
-        }
-        (all, stuck)
+        let unserved = state.lanes.iter().filter(|(needs, _)| !workers.iter().any(|worker| worker.fits(needs)));
+        unserved.map(|(needs, lane)| Stranded { needs: needs.clone(), runs: state.of_lane(lane) }).collect()
     }
 }
 
@@ -254,12 +266,13 @@ mod tests {
             run: RunId(Uuid::from_u128(run)),
             tenant: TenantId(Uuid::from_u128(tenant)),
             conversation: ConversationId(Uuid::from_u128(conversation)),
-            needs: Needs { provider: provider.into(), labels: BTreeMap::new() },
+            needs: Needs { provider: provider.into(), ..Needs::default() },
             order,
+            patience: Duration::from_secs(60),
         }
     }
     fn offers(providers: &[&str]) -> Offers {
-        Offers { providers: providers.iter().map(|name| (*name).to_owned()).collect(), labels: BTreeMap::new() }
+        Offers { providers: providers.iter().map(|name| (*name).to_owned()).collect(), ..Offers::default() }
     }
     fn now(queue: &MemoryQueue, offers: &Offers) -> Option<u128> {
         queue.take(offers).now_or_never().map(|taken| taken.unwrap().run.uuid().as_u128())
@@ -271,11 +284,31 @@ mod tests {
         queue.offer(waiting(1, 1, 1, "openai", 5)).await.unwrap();
         queue.offer(waiting(2, 1, 2, "echo", 9)).await.unwrap();
         queue.offer(waiting(3, 1, 3, "echo", 7)).await.unwrap();
-        assert_eq!(queue.depth(&[offers(&["echo"])]).await, (3, 1));
+        assert_eq!(queue.depth().await, 3);
         assert_eq!(now(&queue, &offers(&["echo"])), Some(3));
         assert_eq!(now(&queue, &offers(&["echo"])), Some(2));
         assert_eq!(now(&queue, &offers(&["echo"])), None);
         assert_eq!(now(&queue, &offers(&["anthropic", "openai"])), Some(1));
+    }
+
+    #[tokio::test]
+    async fn what_no_worker_fits_is_told_with_what_waits_behind_it() {
+        let queue = MemoryQueue::default();
+        queue.offer(waiting(1, 1, 1, "openai", 0)).await.unwrap();
+        queue.offer(waiting(2, 1, 2, "echo", 0)).await.unwrap();
+        queue.offer(waiting(3, 1, 1, "openai", 0)).await.unwrap();
+        let told = async |workers: &[Offers]| {
+            let stranded = queue.stranded(workers).await;
+            let runs = stranded.iter().flat_map(|lane| lane.runs.iter().map(|(run, _)| run.uuid().as_u128()));
+            let mut runs: Vec<u128> = runs.collect();
+            runs.sort_unstable();
+            runs
+        };
+        assert_eq!(told(&[]).await, [1, 2, 3]);
+        assert_eq!(told(&[offers(&["echo"])]).await, [1, 3]);
+        assert!(told(&[offers(&["echo"]), offers(&["openai"])]).await.is_empty());
+        assert_eq!(now(&queue, &offers(&["openai"])), Some(1));
+        assert_eq!(told(&[offers(&["echo"])]).await, Vec::<u128>::new(), "what waits for a taken run may still be served by its taker");
     }
 
     #[tokio::test]
@@ -293,7 +326,7 @@ mod tests {
         queue.done(RunId(Uuid::from_u128(1))).await.unwrap();
         assert_eq!(now(&queue, &echo), Some(3));
         queue.done(RunId(Uuid::from_u128(3))).await.unwrap();
-        assert_eq!(queue.depth(&[]).await, (0, 0));
+        assert_eq!(queue.depth().await, 0);
         assert!(queue.state().conversations.is_empty() && queue.state().lanes.is_empty());
     }
 

@@ -144,4 +144,23 @@ mod tests {
             assert_eq!(cut, whole, "{size}");
         }
     }
+
+    #[test]
+    #[expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+    fn the_published_streams_are_read_as_they_say() {
+        let vectors: serde_json::Value = serde_json::from_str(include_str!("../../../spec/vectors/streams.json")).unwrap();
+        let cases = vectors["reading"].as_array().unwrap();
+        for case in cases {
+            let text = |value: &serde_json::Value, name: &str| value[name].as_str().unwrap().to_owned();
+            let expected = case["messages"].as_array().unwrap().iter();
+            let expected: Vec<_> = expected.map(|one| Sent { name: text(one, "event"), data: text(one, "data") }).collect();
+            for size in [1, 2, 3, 7, usize::MAX] {
+                let mut reader = Reader::default();
+                let stream = text(case, "stream");
+                let read: Vec<Sent> = stream.as_bytes().chunks(size).flat_map(|chunk| reader.push(chunk)).collect();
+                assert_eq!(read, expected, "{} in pieces of {size}", case["name"]);
+            }
+        }
+        assert!(cases.len() >= 10);
+    }
 }

@@ -1,8 +1,8 @@
-//! The variable names of the first AIOX, kept.
+//! The variable names of the first AIOX, and those that the contract of `/v1` names, kept.
 
 use crate::Variable;
 
-const NAMES: [(&str, &str); 34] = [
+const NAMES: [(&str, &str); 37] = [
     ("SERVER_HOST", "http.host"),
     ("SERVER_PORT", "http.port"),
     ("DB_HOST", "database.host"),
@@ -28,6 +28,9 @@ const NAMES: [(&str, &str); 34] = [
     ("GOVERNANCE_MAX_TOKENS_PER_DAY", "governance.tokens_day"),
     ("GOVERNANCE_MAX_TOKENS_PER_MINUTE", "governance.tokens_minute"),
     ("GOVERNANCE_MAX_REQUESTS_PER_DAY", "governance.requests_day"),
+    ("AGENTOS_QUOTA_RUN_CREATE_QPS", "governance.run_create_qps"),
+    ("AGENTOS_QUOTA_CONCURRENT_RUNS", "governance.concurrent_runs"),
+    ("AGENTOS_QUOTA_INVOKE_QPS", "governance.invoke_qps"),
     ("LOG_LEVEL", "log.level"),
     ("LOG_FORMAT", "log.format"),
     ("WORKER_ID", "worker.id"),

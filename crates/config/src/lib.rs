@@ -13,6 +13,7 @@
 
 mod error;
 pub mod legacy;
+pub mod models;
 mod secret;
 mod sections;
 
@@ -53,6 +54,10 @@ pub struct Settings {
     pub governance: Governance,
     /// Providers.
     pub llm: Llm,
+    /// Models that can be called without an agent.
+    pub models: models::Models,
+    /// What may not be sent to a model.
+    pub policy: models::Policy,
     /// Logs.
     pub log: Log,
     /// `aiox worker`.
@@ -118,6 +123,8 @@ impl Settings {
         self.federation.check(problems);
         self.governance.check(problems);
         self.worker.check(problems);
+        self.models.check(problems);
+        self.policy.check(problems);
         if self.hub.mode == Mode::Prod && self.http.tls_cert.is_none() && !self.http.behind_tls_proxy {
             problems.push(
                 "http.tls_cert: production needs TLS; set http.tls_cert and http.tls_key, or http.behind_tls_proxy = true where a proxy ends it".into(),
@@ -270,6 +277,21 @@ mod tests {
     fn a_password_with_any_characters_reaches_the_database() {
         let settings = with(&[("DB_HOST", "db.internal"), ("DB_PASSWORD", "p@:/w#?&"), ("AIOX__DATABASE__ENGINE", "postgres")]).unwrap();
         assert_eq!(settings.database.postgres_url().unwrap(), "postgres://aiox:p%40%3A%2Fw%23%3F%26@db.internal:5433/aiox?sslmode=disable");
+    }
+
+    #[test]
+    fn models_are_added_to_the_built_in_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("aiox.toml");
+        let text = "[models.catalogue.\"gpt-4o-mini\"]\nprovider = \"openai\"\ntier = \"premium\"\ninput_usd = 0.15\noutput_usd = 0.6\n\
+                    [policy]\nblocked_terms = [\"x\"]\n";
+        std::fs::write(&file, text).unwrap();
+        let settings = Settings::from_layers(Some(&file), [], None).unwrap();
+        assert_eq!(settings.models.catalogue.keys().collect::<Vec<_>>(), ["echo", "gpt-4o-mini"]);
+        assert_eq!(settings.models.catalogue["gpt-4o-mini"].tier, models::Tier::Premium);
+        assert_eq!(settings.policy.blocked_terms, ["x"]);
+        let error = with(&[("AIOX__MODELS__CATALOGUE__ECHO__PROVIDER", "")]).unwrap_err();
+        assert!(error.to_string().contains("models.catalogue.echo"), "{error}");
     }
 
     #[test]

@@ -349,7 +349,9 @@ impl Xmpp {
         for (name, address) in [("xmpp.accounts_address", &self.accounts_address), ("xmpp.sign_in_address", &self.sign_in_address)] {
             let Some(address) = address else { continue };
             match address.parse::<std::net::SocketAddr>() {
-                Ok(address) if !address.ip().is_loopback() => problems.push(format!("{name}: must be a loopback address: it is clear text")),
+                Ok(address) if !address.ip().is_loopback() => {
+                    problems.push(format!("{name}: must be a loopback address: it is clear text"))
+                }
                 Ok(_) => {}
                 Err(_) => problems.push(format!("{name}: must be address:port")),
             }
@@ -404,6 +406,8 @@ pub struct Grpc {
     pub tls_key: Option<PathBuf>,
     /// PEM authority of workers' certificates.
     pub worker_ca: Option<PathBuf>,
+    /// Seconds for which a worker's token is good; the worker renews it after half of them.
+    pub worker_token_seconds: u32,
 }
 impl Default for Grpc {
     fn default() -> Self {
@@ -415,6 +419,7 @@ impl Default for Grpc {
             tls_cert: None,
             tls_key: None,
             worker_ca: None,
+            worker_token_seconds: 300,
         }
     }
 }
@@ -425,6 +430,12 @@ impl Grpc {
         }
         if mode == Mode::Prod && self.tls_cert.is_none() {
             problems.push("grpc.tls_cert: production needs TLS on the workers' door; set grpc.tls_cert and grpc.tls_key".into());
+        }
+        if self.worker_ca.is_some() && self.tls_cert.is_none() {
+            problems.push("grpc.worker_ca: certificates of workers need TLS; set grpc.tls_cert and grpc.tls_key".into());
+        }
+        if !(30..=3600).contains(&self.worker_token_seconds) {
+            problems.push("grpc.worker_token_seconds: must be from 30 to 3600".into());
         }
     }
     /// The workers' key.
@@ -489,6 +500,12 @@ pub struct Governance {
     pub remote_requests_day: u64,
     /// Most milliseconds of one attempt of a run.
     pub task_timeout_ms: u64,
+    /// New runs in a second at `/v1`, of a tenant that sets no such limit itself.
+    pub run_create_qps: f64,
+    /// Runs that have not ended at `/v1`, of a tenant that sets no such limit itself.
+    pub concurrent_runs: u64,
+    /// Calls of models in a second at `/v1`, of a tenant.
+    pub invoke_qps: f64,
 }
 impl Default for Governance {
     fn default() -> Self {
@@ -500,6 +517,9 @@ impl Default for Governance {
             remote_tokens_minute: 10_000,
             remote_requests_day: 1_000,
             task_timeout_ms: 120_000,
+            run_create_qps: 10.0,
+            concurrent_runs: 25,
+            invoke_qps: 20.0,
         }
     }
 }
@@ -507,6 +527,11 @@ impl Governance {
     pub(crate) fn check(&self, problems: &mut Vec<String>) {
         if self.task_timeout_ms == 0 || self.task_timeout_ms > 3_600_000 {
             problems.push("governance.task_timeout_ms: must be from 1 to 3600000".into());
+        }
+        for (name, rate) in [("run_create_qps", self.run_create_qps), ("invoke_qps", self.invoke_qps)] {
+            if !rate.is_finite() || rate <= 0.0 || rate > 1_000_000.0 {
+                problems.push(format!("governance.{name}: must be more than 0 and at most 1000000"));
+            }
         }
     }
 }
@@ -566,6 +591,8 @@ pub struct Provider {
     pub api_key_file: Option<PathBuf>,
     /// Model of agents that name none.
     pub model: Option<String>,
+    /// The models that it serves; empty = every model.
+    pub models: Vec<String>,
 }
 impl Provider {
     /// The provider's key.
@@ -585,6 +612,8 @@ pub struct Worker {
     pub id: Option<String>,
     /// Runs at the same time.
     pub max_concurrent: u32,
+    /// Calls of models at the same time, beside the runs; 0 serves none.
+    pub max_model_calls: u32,
     /// Seconds between heartbeats.
     pub heartbeat_seconds: u32,
     /// Seconds before the first attempt to connect again.
@@ -595,6 +624,8 @@ pub struct Worker {
     pub tls_cert: Option<PathBuf>,
     /// Its PEM key.
     pub tls_key: Option<PathBuf>,
+    /// Its pool; absent = the default pool. A worker of a pool takes the runs alone of agents that name the pool.
+    pub pool: Option<String>,
     /// Labels that runs can ask for.
     pub labels: BTreeMap<String, String>,
     /// Providers by name.
@@ -605,11 +636,13 @@ impl Default for Worker {
         Self {
             id: None,
             max_concurrent: 4,
+            max_model_calls: 16,
             heartbeat_seconds: 30,
             reconnect_seconds: 5.0,
             ca: None,
             tls_cert: None,
             tls_key: None,
+            pool: None,
             labels: BTreeMap::new(),
             providers: BTreeMap::new(),
         }
@@ -620,8 +653,20 @@ impl Worker {
         if !(1..=1024).contains(&self.max_concurrent) {
             problems.push("worker.max_concurrent: must be from 1 to 1024".into());
         }
+        if self.max_model_calls > 1024 {
+            problems.push("worker.max_model_calls: must be from 0 to 1024".into());
+        }
         if !(0.01..=3600.0).contains(&self.reconnect_seconds) {
             problems.push("worker.reconnect_seconds: must be from 0.01 to 3600".into());
+        }
+        let named = |text: &String| (1..=100).contains(&text.len()) && text.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
+        if !self.pool.as_ref().is_none_or(named) {
+            problems.push("worker.pool: must have 1 to 100 of A-Z a-z 0-9 . _ -".into());
+        }
+        for (name, provider) in &self.providers {
+            if provider.models.iter().any(String::is_empty) {
+                problems.push(format!("worker.providers.{name}.models: a model has no name"));
+            }
         }
     }
 }

@@ -110,13 +110,21 @@ pub fn capabilities(object: &Map<String, Value>) -> Result<Capabilities> {
     if !(0.0..=1.0).contains(&config.priority_weight) {
         return Err(Error::invalid("capabilities.priority_weight", "must be from 0 to 1"));
     }
+    if config.worker_pool.as_deref().is_some_and(|pool| !is_name(pool)) {
+        return Err(Error::invalid("capabilities.worker_pool", "must have 1 to 100 of A-Z a-z 0-9 . _ -"));
+    }
     Ok(config)
+}
+
+/// Whether a text can be the name of a tool or of a pool of workers: 1 to 100 of `A-Z a-z 0-9 . _ -`.
+#[must_use]
+pub fn is_name(text: &str) -> bool {
+    (1..=100).contains(&text.len()) && text.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
 }
 
 fn tools(object: &Map<String, Value>) -> Result<()> {
     for (name, policy) in object {
-        let legal = !name.is_empty() && name.len() <= 100 && name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
-        if !legal {
+        if !is_name(name) {
             return Err(Error::invalid("tools", "a tool name has 1 to 100 of A-Z a-z 0-9 . _ -"));
         }
         if !policy.is_object() {
@@ -228,6 +236,8 @@ mod tests {
             (llm(&object(json!({"max_tokens": "x"}))).map(drop), "llm_config"),
             (memory(&object(json!({"type": "x"}))).map(drop), "memory_config.type"),
             (capabilities(&object(json!({"priority_weight": 2}))).map(drop), "capabilities.priority_weight"),
+            (capabilities(&object(json!({"worker_pool": ""}))).map(drop), "capabilities.worker_pool"),
+            (capabilities(&object(json!({"worker_pool": "a b"}))).map(drop), "capabilities.worker_pool"),
             (governance(&object(json!({"allowed_domains": "x"}))).map(drop), "governance"),
         ] {
             let Err(Error::Invalid { field: named, .. }) = bad else { panic!("{field} was accepted") };

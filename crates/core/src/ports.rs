@@ -1,6 +1,9 @@
 //! The ports: what the rules need from the world, in their own words.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use aiox_model::{
     ConversationId, RunId, TenantId, Ts,
@@ -26,19 +29,31 @@ pub trait Ids: Send + Sync {
 }
 
 /// What a run needs of a worker. Runs with equal needs wait in one lane.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Needs {
     /// Provider name in lower case.
     pub provider: String,
+    /// Model at that provider; `None` leaves it to the worker.
+    pub model: Option<String>,
+    /// Pool of workers; empty is the default pool.
+    pub pool: String,
+    /// Names of tools that the worker must be able to run, all of them.
+    pub tools: BTreeSet<String>,
     /// Labels that the worker must carry with these values.
     pub labels: BTreeMap<String, String>,
 }
 
 /// What a worker offers.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Offers {
     /// Provider names in lower case.
-    pub providers: Vec<String>,
+    pub providers: BTreeSet<String>,
+    /// Models as `provider/model`. A provider without any here serves every model.
+    pub models: BTreeSet<String>,
+    /// Its pool; empty is the default pool.
+    pub pool: String,
+    /// Names of tools that it is able to run.
+    pub tools: BTreeSet<String>,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
 }
@@ -46,8 +61,58 @@ impl Offers {
     /// Whether a run with these needs can go to this worker.
     #[must_use]
     pub fn fits(&self, needs: &Needs) -> bool {
-        self.providers.contains(&needs.provider) && needs.labels.iter().all(|(name, value)| self.labels.get(name) == Some(value))
+        Part::ALL.iter().all(|part| self.meets(*part, needs))
     }
+
+    fn meets(&self, part: Part, needs: &Needs) -> bool {
+        match part {
+            Part::Provider => self.providers.contains(&needs.provider),
+            Part::Model => needs.model.as_deref().is_none_or(|model| self.serves(&needs.provider, model)),
+            // A pool is for the agents that ask for it: its workers take no others.
+            Part::Pool => self.pool == needs.pool,
+            Part::Tools => needs.tools.is_subset(&self.tools),
+            Part::Labels => needs.labels.iter().all(|(name, value)| self.labels.get(name) == Some(value)),
+        }
+    }
+
+    fn serves(&self, provider: &str, model: &str) -> bool {
+        let mut named = self.models.iter().filter_map(|one| one.strip_prefix(provider)?.strip_prefix('/')).peekable();
+        named.peek().is_none() || named.any(|one| one == model)
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Part {
+    Provider,
+    Model,
+    Pool,
+    Tools,
+    Labels,
+}
+impl Part {
+    const ALL: [Self; 5] = [Self::Provider, Self::Model, Self::Pool, Self::Tools, Self::Labels];
+
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Provider => "provider",
+            Self::Model => "model",
+            Self::Pool => "pool",
+            Self::Tools => "tools",
+            Self::Labels => "labels",
+        }
+    }
+}
+
+/// What keeps a run from these workers, of which none fits: `worker` when there are none, else each part of its needs (`provider`,
+/// `model`, `pool`, `tools`, `labels`) that no single one meets, else `combination`.
+#[must_use]
+pub fn missing(needs: &Needs, workers: &[Offers]) -> Vec<&'static str> {
+    if workers.is_empty() {
+        return vec!["worker"];
+    }
+    let unmet = |part: &Part| !workers.iter().any(|worker| worker.meets(*part, needs));
+    let parts: Vec<_> = Part::ALL.into_iter().filter(unmet).map(Part::word).collect();
+    if parts.is_empty() { vec!["combination"] } else { parts }
 }
 
 /// A run that waits for a worker.
@@ -63,6 +128,17 @@ pub struct Waiting {
     pub needs: Needs,
     /// Order key of [`crate::run::order`]; smaller goes first within a tenant.
     pub order: i64,
+    /// How long it may wait while no worker fits.
+    pub patience: Duration,
+}
+
+/// Runs with equal needs that no worker fits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stranded {
+    /// What they need.
+    pub needs: Needs,
+    /// Each with its patience. Those that wait for an earlier one of their conversation are with it.
+    pub runs: Vec<(RunId, Duration)>,
 }
 
 /// Runs that wait for workers.
@@ -91,8 +167,10 @@ pub trait WorkQueue: Send + Sync {
     async fn revoked(&self) -> RunId {
         std::future::pending().await
     }
-    /// How many wait, and how many of those fit none of `workers`.
-    async fn depth(&self, workers: &[Offers]) -> (usize, usize);
+    /// How many wait.
+    async fn depth(&self) -> usize;
+    /// Those that wait and fit none of `workers`.
+    async fn stranded(&self, workers: &[Offers]) -> Vec<Stranded>;
 }
 
 /// What the watchers of a run see.
@@ -135,4 +213,62 @@ pub trait ReplayGuard: Send + Sync {
     /// Whether (`issuer`, `value`) is seen for the first time; remembered until `until`. When the backend is down or full: an
     /// error, and the caller refuses.
     async fn first_use(&self, issuer: &str, value: &str, until: Ts) -> Result<bool>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(names: &[&str]) -> BTreeSet<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    #[test]
+    fn a_worker_fits_only_with_every_part() {
+        let worker = Offers {
+            providers: set(&["openai", "echo"]),
+            models: set(&["openai/gpt-4o", "openai/org/large"]),
+            pool: "gpu".into(),
+            tools: set(&["clock", "search"]),
+            labels: [("region".to_owned(), "eu".to_owned())].into(),
+        };
+        let needs = Needs {
+            provider: "openai".into(),
+            model: Some("gpt-4o".into()),
+            pool: "gpu".into(),
+            tools: set(&["clock"]),
+            labels: [("region".to_owned(), "eu".to_owned())].into(),
+        };
+        assert!(worker.fits(&needs));
+        let with = |change: fn(&mut Needs)| {
+            let mut needs = needs.clone();
+            change(&mut needs);
+            needs
+        };
+        for fitting in [
+            with(|needs| needs.model = None),
+            with(|needs| needs.model = Some("org/large".into())),
+            // No model of this provider is named: it serves all of them.
+            with(|needs| (needs.provider, needs.model) = ("echo".into(), Some("any".into()))),
+            with(|needs| needs.tools.clear()),
+            with(|needs| needs.labels.clear()),
+        ] {
+            assert!(worker.fits(&fitting), "{fitting:?}");
+        }
+        for (unfit, part) in [
+            (with(|needs| needs.provider = "open".into()), "provider"),
+            (with(|needs| needs.model = Some("gpt-4o-mini".into())), "model"),
+            (with(|needs| needs.model = Some("large".into())), "model"),
+            (with(|needs| needs.pool.clear()), "pool"),
+            (with(|needs| needs.tools.extend(["mail".to_owned()])), "tools"),
+            (with(|needs| needs.labels.extend([("gpu".to_owned(), "true".to_owned())])), "labels"),
+        ] {
+            assert!(!worker.fits(&unfit), "{unfit:?}");
+            assert_eq!(missing(&unfit, std::slice::from_ref(&worker)), [part]);
+        }
+        // What two workers have between them, neither has.
+        let (one, two) = (Offers { pool: String::new(), ..worker.clone() }, Offers { tools: BTreeSet::new(), ..worker });
+        assert_eq!(missing(&needs, &[one, two]), ["combination"]);
+        assert_eq!(missing(&needs, &[]), ["worker"]);
+    }
 }

@@ -76,13 +76,13 @@ impl Default for Weights {
 /// The parts of a run's score, each from 0 to 1.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Parts {
-    /// Share of the agent's earlier runs that completed; 1 for a new one.
+    /// Share of the agent's latest runs that completed; 1 for a new one.
     pub reputation: f64,
-    /// Share of its tools that some worker offers; 1 without tools.
+    /// Share of its tools that some connected worker offers; 1 without tools.
     pub tools: f64,
     /// `capabilities.priority_weight`.
     pub owner: f64,
-    /// Free share of the workers' slots.
+    /// Share of the workers' places that its tenant does not hold; 1 when it holds none.
     pub load: f64,
 }
 
@@ -129,6 +129,31 @@ mod tests {
             prop_assert!(key(Priority::High, low) < key(Priority::Normal, low));
             prop_assert!(key(Priority::Normal, low) < key(Priority::Low, low));
             prop_assert!(key(Priority::Normal, low + 0.1) < key(Priority::Normal, low));
+        }
+        #[test]
+        fn no_part_that_grows_puts_a_run_back(at in 0i64..1_000_000_000_000_000, parts: [f64; 4], more in 0.0f64..1.0, which in 0usize..4) {
+            let key = |parts: [f64; 4]| {
+                let [reputation, tools, owner, load] = parts;
+                order(Ts::from_micros(at), Priority::Normal, Weights::default(), Parts { reputation, tools, owner, load })
+            };
+            let mut grown = parts.map(|part| if part.is_finite() { part.clamp(0.0, 1.0) } else { 0.0 });
+            let before = key(grown);
+            grown[which] += more;
+            prop_assert!(key(grown) <= before);
+        }
+        #[test]
+        fn each_part_counts(at in 0i64..1_000_000_000_000_000, low in 0.0f64..0.9) {
+            let at = Ts::from_micros(at);
+            let key = |parts| order(at, Priority::Normal, Weights::default(), parts);
+            let flat = Parts { reputation: low, tools: low, owner: low, load: low };
+            for more in [
+                Parts { reputation: low + 0.1, ..flat },
+                Parts { tools: low + 0.1, ..flat },
+                Parts { owner: low + 0.1, ..flat },
+                Parts { load: low + 0.1, ..flat },
+            ] {
+                prop_assert!(key(more) < key(flat));
+            }
         }
         #[test]
         fn a_low_run_is_overtaken_for_three_minutes_at_most(at in 0i64..1_000_000_000_000_000) {

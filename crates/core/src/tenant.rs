@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use aiox_model::{TenantId, Ts, v1::tenants::Quotas};
+use aiox_model::{
+    TenantId, Ts,
+    v1::tenants::{Quotas, TenantCreate},
+};
 use serde_json::{Map, Value, json};
 
 use crate::{Error, Result};
@@ -204,7 +207,10 @@ impl Limits {
         let Some(most) = self.request_tokens else { return Ok(wanted) };
         match most.checked_sub(question) {
             Some(left) if left > 0 => Ok(u32::try_from(left).unwrap_or(u32::MAX).min(wanted)),
-            _ => Err(Error::invalid("input", format!("is about {question} tokens; a request of this tenant may have {most} with its answer"))),
+            _ => Err(Error::invalid(
+                "input",
+                format!("is about {question} tokens; a request of this tenant may have {most} with its answer"),
+            )),
         }
     }
 }
@@ -317,6 +323,83 @@ pub fn check_id(text: &str) -> Result<()> {
     if legal { Ok(()) } else { Err(Error::invalid("tenant_id", "must be tnt_ and 1 to 60 of A-Z a-z 0-9 _ -")) }
 }
 
+/// Most bytes of a tenant's metadata, as JSON.
+const MAX_METADATA: usize = 16 * 1024;
+/// Most entries of a list, and most characters of each.
+const MAX_LIST: (usize, usize) = (256, 128);
+
+/// Checks what a tenant is to become.
+///
+/// # Errors
+/// [`Error::Invalid`] naming the member.
+pub fn check(wanted: &TenantCreate) -> Result<()> {
+    if let Some(id) = &wanted.tenant_id {
+        check_id(id)?;
+    }
+    bounded("name", wanted.name.as_deref(), 255)?;
+    bounded("plan_tier", wanted.plan_tier.as_deref(), 64)?;
+    bounded("default_policy_id", wanted.default_policy_id.as_deref(), 128)?;
+    if wanted.status.as_deref().is_some_and(|status| status != "active" && status != "disabled") {
+        return Err(Error::invalid("status", "must be active or disabled"));
+    }
+    if let Some(entitlements) = &wanted.entitlements {
+        list("entitlements.model_tiers_allowed", entitlements.model_tiers_allowed.as_deref())?;
+        list("entitlements.model_backends_allowed", entitlements.model_backends_allowed.as_deref())?;
+        list("entitlements.tool_ids_allowed", entitlements.tool_ids_allowed.as_deref())?;
+    }
+    if let Some(policy) = &wanted.policy {
+        list("policy.allowed_models", policy.allowed_models.as_deref())?;
+        list("policy.denied_models", policy.denied_models.as_deref())?;
+    }
+    if wanted.metadata.as_ref().is_some_and(|metadata| serde_json::to_string(metadata).is_ok_and(|text| text.len() > MAX_METADATA)) {
+        return Err(Error::invalid("metadata", format!("must have at most {MAX_METADATA} bytes of JSON")));
+    }
+    wanted.quotas.as_ref().map_or(Ok(()), check_quotas)
+}
+
+fn check_quotas(quotas: &Quotas) -> Result<()> {
+    if let Some(runs) = &quotas.runs {
+        if runs.run_create_qps.is_some_and(|rate| !rate.is_finite() || rate <= 0.0 || rate > 1_000_000.0) {
+            return Err(Error::invalid("quotas.runs.run_create_qps", "must be more than 0 and at most 1000000"));
+        }
+        if runs.run_create_burst == Some(0) {
+            return Err(Error::invalid("quotas.runs.run_create_burst", "must be at least 1"));
+        }
+    }
+    let Some(models) = &quotas.models else { return Ok(()) };
+    if models.max_tokens_per_request == Some(0) {
+        return Err(Error::invalid("quotas.models.max_tokens_per_request", "must be at least 1"));
+    }
+    let Some(budget) = &models.token_budget else { return Ok(()) };
+    if Window::parse(&budget.window).is_none() {
+        return Err(Error::invalid("quotas.models.token_budget.window", "must be minute, hour or day"));
+    }
+    if budget.max_cost_usd.is_some_and(|usd| !usd.is_finite() || !(0.0..=1_000_000_000.0).contains(&usd)) {
+        return Err(Error::invalid("quotas.models.token_budget.max_cost_usd", "must be from 0 to 1000000000"));
+    }
+    Ok(())
+}
+
+fn bounded(name: &str, text: Option<&str>, most: usize) -> Result<()> {
+    match text {
+        Some(text) if text.trim().is_empty() || text.chars().count() > most => {
+            Err(Error::invalid(name, format!("must have 1 to {most} characters")))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn list(name: &str, list: Option<&[String]>) -> Result<()> {
+    let (entries, characters) = MAX_LIST;
+    let legal = |entry: &String| !entry.trim().is_empty() && entry.chars().count() <= characters;
+    match list {
+        Some(list) if list.len() > entries || !list.iter().all(legal) => {
+            Err(Error::invalid(name, format!("must have at most {entries} entries, each of 1 to {characters} characters")))
+        }
+        _ => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -399,5 +482,40 @@ mod tests {
         for bad in ["demo", "tnt_", "tnt_a b", "tnt_é", &format!("tnt_{}", "a".repeat(61))] {
             assert!(check_id(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn every_wrong_member_of_a_tenant_is_named() {
+        let wrong = |body: Value| {
+            let wanted: TenantCreate = serde_json::from_value(body).unwrap();
+            let Err(Error::Invalid { field, .. }) = check(&wanted) else { panic!("{wanted:?} passes") };
+            field
+        };
+        for (body, field) in [
+            (json!({ "tenant_id": "demo" }), "tenant_id"),
+            (json!({ "name": " " }), "name"),
+            (json!({ "name": "a".repeat(256) }), "name"),
+            (json!({ "plan_tier": "" }), "plan_tier"),
+            (json!({ "default_policy_id": "a".repeat(129) }), "default_policy_id"),
+            (json!({ "status": "deleted" }), "status"),
+            (json!({ "entitlements": { "tool_ids_allowed": [""] } }), "entitlements.tool_ids_allowed"),
+            (json!({ "entitlements": { "model_tiers_allowed": vec!["a"; 257] } }), "entitlements.model_tiers_allowed"),
+            (json!({ "entitlements": { "model_backends_allowed": [" "] } }), "entitlements.model_backends_allowed"),
+            (json!({ "policy": { "allowed_models": [""] } }), "policy.allowed_models"),
+            (json!({ "policy": { "denied_models": ["a".repeat(129)] } }), "policy.denied_models"),
+            (json!({ "metadata": { "a": "b".repeat(16 * 1024) } }), "metadata"),
+            (json!({ "quotas": { "runs": { "run_create_qps": 0 } } }), "quotas.runs.run_create_qps"),
+            (json!({ "quotas": { "runs": { "run_create_qps": -1 } } }), "quotas.runs.run_create_qps"),
+            (json!({ "quotas": { "runs": { "run_create_burst": 0 } } }), "quotas.runs.run_create_burst"),
+            (json!({ "quotas": { "models": { "max_tokens_per_request": 0 } } }), "quotas.models.max_tokens_per_request"),
+            (json!({ "quotas": { "models": { "token_budget": { "window": "week" } } } }), "quotas.models.token_budget.window"),
+            (
+                json!({ "quotas": { "models": { "token_budget": { "window": "day", "max_cost_usd": -0.1 } } } }),
+                "quotas.models.token_budget.max_cost_usd",
+            ),
+        ] {
+            assert_eq!(wrong(body), field);
+        }
+        assert!(check(&TenantCreate::default()).is_ok());
     }
 }

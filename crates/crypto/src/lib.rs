@@ -10,6 +10,7 @@ pub mod scram;
 pub mod seal;
 pub mod system;
 pub mod tokens;
+pub mod worker_token;
 
 /// SHA-256 of some bytes.
 #[must_use]

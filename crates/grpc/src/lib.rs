@@ -22,7 +22,6 @@ pub mod tls;
 mod wire;
 
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use aiox_app::Dispatch;
@@ -35,7 +34,7 @@ use tokio_util::task::TaskTracker;
 use tonic::transport::Server;
 use tonic::transport::server::Connected;
 
-pub use auth::{ApiKeys, CertificateOrKey, Certificates, WorkerAuth, WorkerIdentity};
+pub use auth::{Admission, Known, WorkerIdentity};
 pub use tls::{TlsConfig, server_config};
 
 use live::Live;
@@ -93,23 +92,23 @@ pub struct ServeError(#[from] tonic::transport::Error);
 pub async fn serve(
     listener: TcpListener,
     tls: Option<TlsConfig>,
-    auth: Arc<dyn WorkerAuth>,
+    admission: Admission,
     dispatch: Dispatch,
     options: Options,
     shutdown: CancellationToken,
 ) -> Result<(), ServeError> {
     match tls {
-        None => run(tls::plain(listener), auth, dispatch, options, shutdown).await,
+        None => run(tls::plain(listener), admission, dispatch, options, shutdown).await,
         Some(tls) => {
             let connections = tls::encrypted(listener, tls);
-            run(connections, auth, dispatch, options, shutdown).await
+            run(connections, admission, dispatch, options, shutdown).await
         }
     }
 }
 
 async fn run<IO>(
     connections: impl Stream<Item = io::Result<IO>>,
-    auth: Arc<dyn WorkerAuth>,
+    admission: Admission,
     dispatch: Dispatch,
     options: Options,
     shutdown: CancellationToken,
@@ -119,8 +118,8 @@ where
 {
     let sessions = TaskTracker::new();
     let closing = CancellationToken::new();
-    let shared = Shared { dispatch, options, live: Live::default(), drain: shutdown.clone() };
-    let door = Door::new(auth, shared, sessions.clone());
+    let shared = Shared { dispatch, admission, options, live: Live::default(), drain: shutdown.clone() };
+    let door = Door::new(shared, sessions.clone());
     let service = WorkerServiceServer::new(door).max_decoding_message_size(MAX_MESSAGE_BYTES);
     let server = Server::builder()
         .http2_keepalive_interval(Some(options.keepalive_interval))

@@ -1,11 +1,11 @@
-//! The two calls of the service.
+//! The calls of the service.
 
 use std::pin::Pin;
 use std::sync::Arc;
 
 use aiox_app::{Dispatch, Heartbeat};
 use aiox_proto::worker::v1::worker_service_server::WorkerService;
-use aiox_proto::worker::v1::{HeartbeatRequest, HeartbeatResponse, ServerMessage, WorkerMessage};
+use aiox_proto::worker::v1::{HeartbeatRequest, HeartbeatResponse, IssueTokenRequest, IssueTokenResponse, ServerMessage, WorkerMessage};
 use futures::Stream;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::Options;
-use crate::auth::{Presented, WorkerAuth, WorkerIdentity};
+use crate::auth::{Admission, Presented, WorkerIdentity};
 use crate::live::Live;
 use crate::session;
 
@@ -26,6 +26,7 @@ const OUT_MESSAGES: usize = 32;
 /// What every session shares.
 pub(crate) struct Shared {
     pub(crate) dispatch: Dispatch,
+    pub(crate) admission: Admission,
     pub(crate) options: Options,
     pub(crate) live: Live,
     pub(crate) drain: CancellationToken,
@@ -33,20 +34,23 @@ pub(crate) struct Shared {
 
 /// The service.
 pub(crate) struct Door {
-    auth: Arc<dyn WorkerAuth>,
     shared: Arc<Shared>,
     sessions: TaskTracker,
 }
 
 impl Door {
-    pub(crate) fn new(auth: Arc<dyn WorkerAuth>, shared: Shared, sessions: TaskTracker) -> Self {
-        Self { auth, shared: Arc::new(shared), sessions }
+    pub(crate) fn new(shared: Shared, sessions: TaskTracker) -> Self {
+        Self { shared: Arc::new(shared), sessions }
     }
 
     fn identify<T>(&self, request: &Request<T>) -> Result<WorkerIdentity, Status> {
+        self.ask(request, |presented| self.shared.admission.admit(presented))
+    }
+
+    fn ask<T, R>(&self, request: &Request<T>, decide: impl FnOnce(&Presented<'_>) -> Result<R, Status>) -> Result<R, Status> {
         let certificates = request.peer_certs();
         let presented = Presented { metadata: request.metadata(), certificate: certificates.as_deref().and_then(|chain| chain.first()) };
-        self.auth.check(&presented).inspect_err(|refusal| {
+        decide(&presented).inspect_err(|refusal| {
             tracing::warn!(
                 address = ?request.remote_addr(),
                 reason = refusal.message(),
@@ -76,7 +80,7 @@ impl WorkerService for Door {
             tracing::warn!(worker = beat.worker_id, "a heartbeat for another worker was refused");
             return Err(Status::permission_denied("worker_id does not belong to the credential"));
         }
-        let session = self.shared.live.heard(&beat.worker_id);
+        let session = self.shared.live.heard(&beat.worker_id, &identity);
         if let Some(session) = &session {
             let count = |n: i32| u32::try_from(n).unwrap_or(0);
             session.heartbeat(Heartbeat {
@@ -87,5 +91,11 @@ impl WorkerService for Door {
         }
         metrics::histogram!("aiox_grpc_request_duration", "method" => "heartbeat").record(started.elapsed());
         Ok(Response::new(HeartbeatResponse { ok: session.is_some() }))
+    }
+
+    async fn issue_token(&self, request: Request<IssueTokenRequest>) -> Result<Response<IssueTokenResponse>, Status> {
+        let worker = &request.get_ref().worker_id;
+        let (token, life) = self.ask(&request, |presented| self.shared.admission.issue(presented, worker))?;
+        Ok(Response::new(IssueTokenResponse { token, expires_in_ms: u32::try_from(life.as_millis()).unwrap_or(u32::MAX) }))
     }
 }

@@ -4,12 +4,16 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use aiox_app::gateway::lines::{Line, LineOrder};
 use aiox_app::{Notice, Task, TaskOutcome, WorkerSession};
 use aiox_core::{Error, Result as AppResult};
+use aiox_crypto::worker_token::Proof;
 use aiox_proto::WORKER_PROTOCOL;
 use aiox_proto::worker::v1::server_message::Payload as FromHub;
 use aiox_proto::worker::v1::worker_message::Payload as ToHub;
-use aiox_proto::worker::v1::{CancelTask, Drain, RegisterAck, ResultAck, ServerMessage, TaskEvent, TaskResponse, WorkerMessage};
+use aiox_proto::worker::v1::{
+    CancelModel, CancelTask, Drain, RegisterAck, ResultAck, ServerMessage, TaskEvent, TaskResponse, WorkerMessage,
+};
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
@@ -43,6 +47,8 @@ const MAX_TAKERS: u32 = 16;
 const MAX_STOPPED: usize = 64;
 /// Pause after a run could not be taken.
 const TAKE_PAUSE: Duration = Duration::from_millis(500);
+/// Time to tell a worker why its session has ended.
+const TELL_AFTER_END: Duration = Duration::from_secs(5);
 /// Time that results get to be stored after their worker has gone.
 const STORE_AFTER_END: Duration = Duration::from_secs(5);
 
@@ -63,12 +69,14 @@ enum End {
     Drained,
     /// It gave a run back though it had room for it.
     Overcommitted,
+    /// What it proved itself with is no longer good; the words are told to it.
+    Unproven(String),
 }
 
 /// Serves a worker's stream.
 pub(crate) async fn serve(shared: Arc<Shared>, identity: WorkerIdentity, mut incoming: Streaming<WorkerMessage>, out: Out) {
-    let session = match admit(&shared, &identity, &mut incoming).await {
-        Ok(session) => Arc::new(session),
+    let (session, line) = match admit(&shared, &identity, &mut incoming).await {
+        Ok((session, line)) => (Arc::new(session), line),
         Err(refusal) => {
             tracing::info!(refusal, "a worker was refused");
             let ack = RegisterAck { accepted: false, message: refusal, ..RegisterAck::default() };
@@ -85,10 +93,12 @@ pub(crate) async fn serve(shared: Arc<Shared>, identity: WorkerIdentity, mut inc
         heartbeat_interval_ms: if newer { u32::try_from(shared.options.heartbeat_interval.as_millis()).unwrap_or(0) } else { 0 },
     };
     let pump = Pump {
-        present: shared.live.enter(&session),
+        present: shared.live.enter(&session, &identity),
+        revoked: revoked(&shared, identity.proof),
         takers: (0..session.info().max_concurrent.min(MAX_TAKERS)).map(|_| next_task(&session, Duration::ZERO)).collect(),
         notice: next_notice(&session),
         session,
+        line,
         newer,
         shared,
         held: HashMap::new(),
@@ -103,10 +113,17 @@ pub(crate) async fn serve(shared: Arc<Shared>, identity: WorkerIdentity, mut inc
     let end = pump.run(&mut incoming, &out).await;
     metrics::gauge!("aiox_python_worker_health", "worker" => worker.clone()).set(0.0);
     tracing::info!(worker, ?end, "a worker's session ended");
+    if let End::Unproven(why) = end {
+        let _ = timeout(TELL_AFTER_END, out.send(Err(Status::unauthenticated(why)))).await;
+    }
 }
 
 /// Reads the registration and decides about it; the error is told to the worker.
-async fn admit(shared: &Shared, identity: &WorkerIdentity, incoming: &mut Streaming<WorkerMessage>) -> Result<WorkerSession, String> {
+async fn admit(
+    shared: &Shared,
+    identity: &WorkerIdentity,
+    incoming: &mut Streaming<WorkerMessage>,
+) -> Result<(WorkerSession, Line), String> {
     let first = timeout(HANDSHAKE_TIMEOUT, incoming.message()).await;
     let Ok(Ok(Some(WorkerMessage { payload: Some(ToHub::Register(register)) }))) = first else {
         return Err("first message must be RegisterWorker".into());
@@ -117,7 +134,9 @@ async fn admit(shared: &Shared, identity: &WorkerIdentity, incoming: &mut Stream
     if shared.drain.is_cancelled() {
         return Err("the hub is shutting down".into());
     }
-    shared.dispatch.register(wire::worker(register)).map_err(|error| error.to_string())
+    let served = wire::served(&register);
+    let session = shared.dispatch.register(wire::worker(register)).map_err(|error| error.to_string())?;
+    Ok((session, shared.dispatch.open_line(served)))
 }
 
 /// A run at the worker.
@@ -140,9 +159,12 @@ struct Pump {
     shared: Arc<Shared>,
     present: Present,
     session: Arc<WorkerSession>,
+    line: Line,
     newer: bool,
     takers: FuturesUnordered<BoxFuture<'static, AppResult<Task>>>,
     notice: BoxFuture<'static, Notice>,
+    /// Ends when the worker's credential is revoked.
+    revoked: BoxFuture<'static, Status>,
     /// The runs at the worker.
     held: HashMap<Uuid, Held>,
     /// The runs that were stopped last.
@@ -182,6 +204,7 @@ impl Pump {
             }
             let room = self.waiting.len() < MAX_WAITING && self.storing.len() < MAX_STORING;
             let silent_at = self.present.last_heard() + silent_after;
+            let until = self.present.until();
             tokio::select! {
                 read = incoming.message(), if room => match read {
                     Ok(Some(WorkerMessage { payload })) => {
@@ -201,6 +224,12 @@ impl Pump {
                     }
                 }
                 Some(task) = self.takers.next(), if self.taking => self.taken(task),
+                order = self.line.next() => self.waiting.push_back(match order {
+                    LineOrder::Call(order) => FromHub::ModelRequest(Box::new(wire::model(*order))),
+                    LineOrder::Cancel(call) => {
+                        FromHub::CancelModel(CancelModel { request_id: call.to_string(), reason: "canceled".into() })
+                    }
+                }),
                 notice = &mut self.notice => match notice {
                     Notice::Cancel { run, reason } => {
                         self.held.remove(&run);
@@ -228,6 +257,13 @@ impl Pump {
                         return End::Silent;
                     }
                 }
+                () = sleep_until(until.unwrap_or(silent_at)), if until.is_some() => {
+                    // A heartbeat may have brought a younger token meanwhile.
+                    if self.present.until().is_some_and(|until| until <= Instant::now()) {
+                        return End::Unproven("worker token expired".into());
+                    }
+                }
+                refusal = &mut self.revoked => return End::Unproven(refusal.message().to_owned()),
                 () = drain.cancelled(), if !self.draining => {
                     self.draining = true;
                     self.taking = false;
@@ -270,6 +306,16 @@ impl Pump {
                 }
             }
             ToHub::TaskEvent(event) => self.event(event).await,
+            ToHub::ModelDelta(delta) => {
+                if let Ok(call) = delta.request_id.parse() {
+                    self.line.delta(call, delta.text);
+                }
+            }
+            ToHub::ModelResponse(response) => {
+                if let Ok(call) = response.request_id.parse() {
+                    self.line.ended(call, wire::answered(response));
+                }
+            }
             ToHub::DrainNotice(_) => self.taking = false,
             // Its leases last as long as its session: any message keeps them.
             ToHub::LeaseRenew(_) => {}
@@ -293,12 +339,17 @@ impl Pump {
                 let session = Arc::clone(&self.session);
                 self.storing.push(store(session, run, lease_id, outcome).boxed());
             }
-            // The run goes back with the session, which a leaving worker ends by itself.
-            Told::HandedBack => {
+            // Others may have it at once. Only of a worker that leaves: any other one has room for what it was given.
+            Told::HandedBack if !self.taking => {
+                self.held.remove(&run);
+                let stored = self.session.hand_back(run);
+                self.acknowledge(Stored { run, lease_id, stored });
+            }
+            // The run goes back with the session.
+            Told::HandedBack | Told::Busy => {
                 self.overcommitted |= self.taking;
                 self.held.remove(&run);
-                let stored = true;
-                self.acknowledge(Stored { run, lease_id, stored });
+                self.acknowledge(Stored { run, lease_id, stored: true });
             }
         }
     }
@@ -347,6 +398,11 @@ fn next_task(session: &Arc<WorkerSession>, pause: Duration) -> BoxFuture<'static
         session.next().await
     }
     .boxed()
+}
+
+fn revoked(shared: &Arc<Shared>, proof: Proof) -> BoxFuture<'static, Status> {
+    let admission = shared.admission.clone();
+    async move { admission.revoked(proof).await }.boxed()
 }
 
 fn next_notice(session: &Arc<WorkerSession>) -> BoxFuture<'static, Notice> {

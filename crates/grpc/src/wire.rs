@@ -1,14 +1,21 @@
 //! Between the messages of the protocol and the words of the use cases.
 
+use aiox_app::gateway::call::{Answer, Ended, Input, Message, Order, Tool, ToolCall, ToolChoice};
+use aiox_app::gateway::lines::Served;
 use aiox_app::{Task, TaskOutcome, WorkerInfo};
 use aiox_model::run::RunError;
-use aiox_proto::worker::v1::{RegisterWorker, TaskRequest, TaskResponse};
+use aiox_proto::worker::v1::{
+    ModelMessage, ModelRequest, ModelResponse, ModelTool, ModelToolCall, RegisterWorker, TaskRequest, TaskResponse,
+};
 use secrecy::ExposeSecret;
 use serde_json::{Map, Value, json};
 
 /// Places of a worker that does not say how many it has.
 const DEFAULT_CONCURRENT: u32 = 4;
 const MAX_CONCURRENT: u32 = 1024;
+
+/// Why a model stops. Another word of a worker is not passed on.
+const FINISH_REASONS: [&str; 4] = ["stop", "length", "tool_calls", "content_filter"];
 
 /// A registration.
 pub(crate) fn worker(register: RegisterWorker) -> WorkerInfo {
@@ -20,9 +27,99 @@ pub(crate) fn worker(register: RegisterWorker) -> WorkerInfo {
         worker_id: register.worker_id,
         max_concurrent,
         providers: register.supported_providers.iter().map(|name| name.to_lowercase()).collect(),
+        models: register.models.iter().map(|name| of_provider(name)).collect(),
+        pool: register.pool,
+        tools: register.tools.into_iter().collect(),
         labels: register.labels,
         protocol: register.protocol.max(1),
     }
+}
+
+/// What a worker serves beside runs.
+pub(crate) fn served(register: &RegisterWorker) -> Served {
+    let lower = |names: &[String]| names.iter().map(|name| name.to_lowercase()).collect();
+    Served {
+        providers: lower(&register.supported_providers),
+        embedding_providers: lower(&register.embedding_providers),
+        only_models: register.models.clone(),
+        named_models: register.named_models.clone(),
+        places: register.max_model_calls.min(MAX_CONCURRENT),
+    }
+}
+
+/// A call of a model for a worker.
+pub(crate) fn model(order: Order) -> ModelRequest {
+    let operation = order.input.operation().as_str().to_owned();
+    let mut request = ModelRequest {
+        request_id: order.id.to_string(),
+        operation,
+        provider: order.provider,
+        model: order.model,
+        timeout_ms: order.timeout_ms,
+        stream: order.stream,
+        traceparent: traceparent(order.trace),
+        ..ModelRequest::default()
+    };
+    match order.input {
+        Input::Chat { messages, tools, tool_choice, generation } => {
+            request.messages = messages.into_iter().map(said).collect();
+            request.tools = tools.into_iter().map(offered).collect();
+            request.tool_choice = match tool_choice {
+                ToolChoice::Auto => String::new(),
+                ToolChoice::None => "none".into(),
+                ToolChoice::Required => "required".into(),
+                ToolChoice::Named(name) => format!("tool:{name}"),
+            };
+            request.temperature = generation.temperature;
+            request.top_p = generation.top_p;
+            request.max_output_tokens = generation.max_output_tokens.unwrap_or(0);
+            request.stop = generation.stop;
+        }
+        Input::Embed { texts, dimensions } => {
+            request.texts = texts;
+            request.dimensions = dimensions.unwrap_or(0);
+        }
+    }
+    request
+}
+
+fn said(message: Message) -> ModelMessage {
+    ModelMessage {
+        role: message.role.as_str().to_owned(),
+        content: message.content,
+        tool_calls: message
+            .tool_calls
+            .into_iter()
+            .map(|call| ModelToolCall { id: call.id, name: call.name, arguments_json: call.arguments })
+            .collect(),
+        tool_call_id: message.tool_call_id.unwrap_or_default(),
+        name: message.name.unwrap_or_default(),
+    }
+}
+
+fn offered(tool: Tool) -> ModelTool {
+    ModelTool { name: tool.name, description: tool.description, parameters_json: tool.parameters.to_string() }
+}
+
+/// The end of a call of a model. A code that the hub does not know is a failure of the worker.
+pub(crate) fn answered(response: ModelResponse) -> Ended {
+    let error = (!response.error_code.is_empty()).then(|| match response.error_code.as_str() {
+        "worker_draining" | "worker_busy" => response.error_code.clone(),
+        code => error(code, false).code,
+    });
+    let answer = Answer {
+        text: response.text,
+        tool_calls: response
+            .tool_calls
+            .into_iter()
+            .map(|call| ToolCall { id: call.id, name: call.name, arguments: call.arguments_json })
+            .collect(),
+        finish_reason: response.finish_reason,
+        vectors: response.vectors.into_iter().map(|vector| vector.values).collect(),
+        input_tokens: response.input_tokens,
+        output_tokens: response.output_tokens,
+    };
+    Ended { answer, error }
 }
 
 /// A run for a worker.
@@ -77,19 +174,31 @@ fn tools(by_name: &str) -> String {
     Value::Array(list).to_string()
 }
 
+/// `provider/model` with the provider in lower case; models differ by case.
+fn of_provider(name: &str) -> String {
+    match name.split_once('/') {
+        Some((provider, model)) => format!("{}/{model}", provider.to_lowercase()),
+        None => name.to_owned(),
+    }
+}
+
 /// What a result means.
 pub(crate) enum Told {
     /// The run's end.
     End(TaskOutcome),
-    /// The worker gives the run back untouched.
+    /// The worker gives the run back, because it leaves.
     HandedBack,
+    /// The worker gives the run back, because it has no place for it.
+    Busy,
 }
 
 /// A result. What the worker says went wrong becomes a code and a fixed sentence: the text of a
 /// worker of the first protocol is the provider's own, and no client may see it.
 pub(crate) fn told(response: TaskResponse) -> Told {
-    if matches!(response.error_code.as_str(), "worker_draining" | "worker_busy") {
-        return Told::HandedBack;
+    match response.error_code.as_str() {
+        "worker_draining" => return Told::HandedBack,
+        "worker_busy" => return Told::Busy,
+        _ => {}
     }
     let failed = !response.error_message.is_empty() || !response.error_code.is_empty();
     let error = failed.then(|| error(&response.error_code, response.retryable));
@@ -97,7 +206,15 @@ pub(crate) fn told(response: TaskResponse) -> Told {
     let total = u64::try_from(response.tokens_used).unwrap_or(0);
     let split = response.input_tokens + response.output_tokens > 0;
     let (input_tokens, output_tokens) = if split { (response.input_tokens, response.output_tokens) } else { (0, total) };
-    Told::End(TaskOutcome { text: response.response_text, model_used: response.model_used, input_tokens, output_tokens, error })
+    Told::End(TaskOutcome {
+        text: response.response_text,
+        model_used: response.model_used,
+        input_tokens,
+        output_tokens,
+        duration_ms: u64::try_from(response.duration_ms).unwrap_or(0),
+        finish_reason: FINISH_REASONS.into_iter().find(|known| *known == response.finish_reason),
+        error,
+    })
 }
 
 fn error(code: &str, retryable: bool) -> RunError {
@@ -128,7 +245,7 @@ mod tests {
     fn end(response: TaskResponse) -> TaskOutcome {
         match told(response) {
             Told::End(outcome) => outcome,
-            Told::HandedBack => unreachable!("it is an end"),
+            Told::HandedBack | Told::Busy => unreachable!("it is an end"),
         }
     }
 
@@ -164,9 +281,34 @@ mod tests {
         assert_eq!(error.code, "provider_rate_limited");
         assert!(error.retryable && !error.message.contains("canary"));
         assert_eq!((second.input_tokens, second.output_tokens), (3, 2));
+        assert_eq!((first.duration_ms, first.finish_reason), (0, None));
 
         let unknown = end(TaskResponse { error_code: "canary code".into(), ..TaskResponse::default() });
         assert_eq!(unknown.error.unwrap().code, "worker_error");
+    }
+
+    #[test]
+    fn the_time_and_the_finish_reason_are_passed_on_if_they_make_sense() {
+        let of = |duration_ms, reason: &str| {
+            let outcome = end(TaskResponse { duration_ms, finish_reason: reason.into(), ..TaskResponse::default() });
+            (outcome.duration_ms, outcome.finish_reason)
+        };
+        assert_eq!(of(1500, "length"), (1500, Some("length")));
+        assert_eq!(of(-1, ""), (0, None));
+        assert_eq!(of(0, "canary"), (0, None));
+    }
+
+    #[test]
+    fn models_keep_their_case_and_providers_do_not() {
+        let register = RegisterWorker {
+            models: vec!["OpenAI/GPT-4o".into(), "openai/org/Large".into()],
+            pool: "gpu".into(),
+            tools: vec!["clock".into()],
+            ..RegisterWorker::default()
+        };
+        let info = worker(register);
+        assert_eq!(info.models, ["openai/GPT-4o".to_owned(), "openai/org/Large".to_owned()].into());
+        assert_eq!((info.pool.as_str(), info.tools), ("gpu", ["clock".to_owned()].into()));
     }
 
     #[test]

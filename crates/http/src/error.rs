@@ -129,7 +129,7 @@ fn run_status(code: &str) -> StatusCode {
         "canceled" => StatusCode::CONFLICT,
         "not_found" | "agent_deleted" => StatusCode::NOT_FOUND,
         "quota_exceeded" | "rate_limited" => StatusCode::TOO_MANY_REQUESTS,
-        "worker_lost" | "unavailable" => StatusCode::SERVICE_UNAVAILABLE,
+        "worker_lost" | "no_capable_worker" | "unavailable" => StatusCode::SERVICE_UNAVAILABLE,
         "internal_error" => StatusCode::INTERNAL_SERVER_ERROR,
         _ => StatusCode::BAD_GATEWAY,
     }

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use aiox_app::{Accounts, Agents, Dispatch, PeerBook, Runs};
+use aiox_app::{Accounts, Agents, Dispatch, PeerBook, Runs, Tenants};
 use aiox_core::ports::RateLimiter;
 use async_trait::async_trait;
 
@@ -12,6 +12,8 @@ use crate::Network;
 pub struct HttpState {
     /// Accounts, sessions, keys.
     pub accounts: Accounts,
+    /// Tenants, their tokens and the audit log of administrators.
+    pub tenants: Tenants,
     /// Agents and grants.
     pub agents: Agents,
     /// Runs, conversations, allowance.

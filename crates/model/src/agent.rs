@@ -99,6 +99,9 @@ pub struct Capabilities {
     pub priority_weight: f64,
     /// Worker labels that must match, for instance `gpu: true`.
     pub worker_labels: BTreeMap<String, String>,
+    /// Pool of workers whose members alone run it, 1 to 100 of `A-Z a-z 0-9 . _ -`. Absent = the default pool.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub worker_pool: Option<String>,
     /// Members this hub does not know.
     #[serde(flatten)]
     pub other: Map<String, Value>,

@@ -98,7 +98,7 @@ pub struct Run {
     pub input_tokens: u64,
     /// Tokens of the answer.
     pub output_tokens: u64,
-    /// How often it was given to a worker.
+    /// How often it was given to a worker. One that gave it back as it left does not count.
     pub attempt: u32,
     /// The worker that ended it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -122,7 +122,7 @@ pub struct RunEvent {
     pub run_id: Uuid,
     /// Position in the run's log, from 1.
     pub sequence: u64,
-    /// `run.created`, `run.started`, `run.retried`, `tool.call`, `run.completed`, `run.failed`, `run.canceled`; an open set.
+    /// `run.created`, `run.waiting`, `run.started`, `run.retried`, `tool.call`, `run.completed`, `run.failed`, `run.canceled`; an open set.
     #[serde(rename = "type")]
     pub kind: String,
     /// When it happened.

@@ -20,11 +20,16 @@ pub mod audit;
 pub mod conversations;
 pub mod federation;
 pub mod keys;
+pub mod ledger;
 pub mod outbox;
 pub mod peers;
 pub mod quotas;
+pub mod responses;
 pub mod runs;
+pub mod service_tokens;
+pub mod tenant_use;
 pub mod tenants;
+pub mod worker_credentials;
 
 pub use db::{AsDb, Backend, Db, Reader, Store, StoreOptions, Tx};
 pub use journal::{Accept, Accepted, Advance, Ending, Inbound, Journal, JournalStats, NewEvent, Outbound, Seal, Sealed};

@@ -146,14 +146,17 @@ pub async fn settle(tx: &mut Tx, settle: &Settle<'_>) -> Result<()> {
 pub async fn charge_late(tx: &mut Tx, run: Uuid, input_tokens: u64, output_tokens: u64, at: Ts) -> Result<bool> {
     let found = row!(
         tx,
-        (String,),
+        (String, Uuid, Option<String>),
         "UPDATE runs SET input_tokens = $2, output_tokens = $3 WHERE id = $1 AND status IN ('failed', 'canceled') \
-         AND input_tokens = 0 AND output_tokens = 0 RETURNING principal",
+         AND input_tokens = 0 AND output_tokens = 0 RETURNING principal, tenant_id, budget_window",
         run,
         signed(input_tokens),
         signed(output_tokens)
     )?;
-    let Some((principal,)) = found else { return Ok(false) };
+    let Some((principal, tenant, window)) = found else { return Ok(false) };
+    if let Some(window) = window {
+        crate::tenant_use::settle(tx, tenant, &window, signed(input_tokens.saturating_add(output_tokens)), 0).await?;
+    }
     exec!(
         tx,
         "INSERT INTO quota_usage (principal, window_id, tokens, requests) VALUES ($1, $2, $4, 0), ($1, $3, $4, 0) \

@@ -58,6 +58,8 @@ pub struct RunRow {
     pub attempt: u32,
     /// The worker that has or had it.
     pub worker: Option<String>,
+    /// Tokens that were reserved for it: those of its question and the most of its answer.
+    pub reserved: u64,
     /// Where the answer goes besides the run (JSON).
     pub reply: Option<String>,
     /// Time it may take, in milliseconds.
@@ -96,6 +98,7 @@ struct Stored {
     output_tokens: i64,
     attempt: i64,
     worker_id: Option<String>,
+    reserved_tokens: i64,
     reply: Option<String>,
     timeout_ms: i64,
     last_seq: i64,
@@ -128,6 +131,7 @@ impl TryFrom<Stored> for RunRow {
             output_tokens: unsigned(row.output_tokens),
             attempt: u32::try_from(row.attempt).unwrap_or(0),
             worker: row.worker_id,
+            reserved: unsigned(row.reserved_tokens),
             reply: row.reply,
             timeout_ms: unsigned(row.timeout_ms),
             last_seq: unsigned(row.last_seq),
@@ -143,7 +147,7 @@ macro_rules! runs_where {
     ($db:expr, $tail:literal $(, $bind:expr)* $(,)?) => {
         rows!($db, Stored, concat!(
             "SELECT id, tenant_id, agent_id, agent_jid, peer, delivery, origin, conversation_id, principal, door, status, priority, input, output, \
-             error, model_used, input_tokens, output_tokens, attempt, worker_id, reply, timeout_ms, last_seq, trace, created_at, started_at, \
+             error, model_used, input_tokens, output_tokens, attempt, worker_id, reserved_tokens, reply, timeout_ms, last_seq, trace, created_at, started_at, \
              completed_at FROM runs ", $tail) $(, $bind)*)
         .and_then(|found| found.into_iter().map(RunRow::try_from).collect::<Result<Vec<_>>>())
     };
@@ -169,6 +173,20 @@ pub async fn unfinished(db: &mut impl AsDb, after: (Ts, Uuid), limit: u32) -> Re
         after.1,
         i64::from(limit)
     )
+}
+
+/// The latest runs of local agents that were completed or failed, newest first: (agent, completed); at most `limit`.
+///
+/// # Errors
+/// Database errors.
+pub async fn latest_ends(db: &mut impl AsDb, limit: u32) -> Result<Vec<(Uuid, bool)>> {
+    let found = rows!(
+        db,
+        (Uuid, String),
+        "SELECT agent_id, status FROM runs WHERE agent_id IS NOT NULL AND status IN ('completed', 'failed') ORDER BY id DESC LIMIT $1",
+        i64::from(limit)
+    )?;
+    Ok(found.into_iter().map(|(agent, status)| (agent, status == RunStatus::Completed.as_str())).collect())
 }
 
 /// Runs of an agent, newest first, with the count over all pages.

@@ -4,14 +4,14 @@ use std::{collections::HashSet, future::Future, sync::Arc, time::Duration};
 
 use aiox_app::{
     Accounts, AccountsOptions, AgentRef, Agents, Contacts, Directory, Dispatch, DispatchOptions, Federated, HubNames, NewRun, PeerBook,
-    Replies, Runs, RunsOptions, SignUp, Vault, WorkerSession, federated::PeerWire,
+    Replies, Runs, RunsOptions, SignUp, TenantBook, Tenants, Urgency, Vault, WorkerSession, federated::PeerWire,
 };
 use aiox_bus::{MemoryEvents, MemoryQueue};
 use aiox_core::{
     Caller, Door, Role,
     ports::{Clock, Events, Ids, WorkQueue},
     quota::Limits,
-    run::{Priority, Weights},
+    run::Priority,
 };
 use aiox_crypto::{system::SystemIds, tokens::Tokens};
 use aiox_model::{
@@ -20,7 +20,7 @@ use aiox_model::{
     federation::{PeerRecord, PeerState},
     run::Run,
 };
-use aiox_store::{Journal, Store, accounts as account_rows, accounts::UserRow, tenants};
+use aiox_store::{Journal, Store, accounts as account_rows, accounts::UserRow, tenants as tenant_rows};
 use serde_json::{Map, Value, json};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -39,12 +39,20 @@ pub struct WorldOptions {
     pub master: [u8; 32],
     /// Most milliseconds of one attempt.
     pub max_timeout_ms: u64,
+    /// Limits at `/v1` of tenants that set none.
+    pub node_limits: aiox_core::tenant::Limits,
 }
 
 impl Default for WorldOptions {
     fn default() -> Self {
         let plenty = Limits { tokens_day: 1 << 40, tokens_minute: 1 << 40, requests_day: 1 << 40 };
-        Self { sign_up: SignUp::Open, limits: plenty, master: [7; 32], max_timeout_ms: 60_000 }
+        Self {
+            sign_up: SignUp::Open,
+            limits: plenty,
+            master: [7; 32],
+            max_timeout_ms: 60_000,
+            node_limits: aiox_core::tenant::Limits::default(),
+        }
     }
 }
 
@@ -70,6 +78,8 @@ pub struct World {
     pub directory: Directory,
     /// Accounts.
     pub accounts: Accounts,
+    /// Tenants.
+    pub tenants: Tenants,
     /// Agents.
     pub agents: Agents,
     /// Runs.
@@ -132,25 +142,34 @@ impl World {
         let peer_wire: Arc<dyn PeerWire> = wire.clone();
 
         let mut tx = store.begin().await.unwrap();
-        let tenant: TenantId = tenants::ensure(&mut tx, ids.uuid(), "default", clock.now()).await.unwrap().into();
+        let tenant: TenantId = tenant_rows::ensure(&mut tx, ids.uuid(), "default", clock.now()).await.unwrap().into();
         tx.commit().await.unwrap();
 
+        let book = TenantBook::new(store.clone(), time.clone(), options.node_limits);
         let vault = Vault::new(store.clone(), options.master, time.clone(), id.clone());
         let directory = Directory::new(store.clone(), names.clone());
         let (access, refresh) = ("a".repeat(48).into(), "r".repeat(48).into());
         let tokens = Tokens::new(names.domain(), &access, &refresh, 900, 86_400).unwrap();
-        let account_options =
-            AccountsOptions { sign_up: options.sign_up, limits: options.limits, remote_limits: options.limits, default_tenant: tenant };
+        let account_options = AccountsOptions {
+            sign_up: options.sign_up,
+            limits: options.limits,
+            remote_limits: options.limits,
+            default_tenant: tenant,
+            tenants: book.clone(),
+        };
         let accounts = Accounts::new(store.clone(), vault.clone(), tokens, names.clone(), time.clone(), id.clone(), account_options);
         let agents = Agents::new(store.clone(), vault.clone(), directory.clone(), time.clone(), id.clone(), "echo".into());
+        let tenants = Tenants::new(store.clone(), vault.clone(), book.clone(), time.clone(), id.clone(), &names, tenant);
         let replies = Replies::new(store.clone(), journal.clone());
         let federated =
             Federated::new(store.clone(), journal.clone(), signals.clone(), time.clone(), id.clone(), replies.clone(), peer_wire);
+        let urgency = Urgency::default();
         let run_options = RunsOptions {
             default_provider: "echo".into(),
             known_providers: HashSet::from(["echo".to_owned(), "other".to_owned()]),
             max_timeout_ms: options.max_timeout_ms,
-            weights: Weights::default(),
+            tenants: book.clone(),
+            urgency: urgency.clone(),
         };
         let runs = Runs::new(
             store.clone(),
@@ -174,7 +193,7 @@ impl World {
             vault.clone(),
             replies.clone(),
             names,
-            DispatchOptions { default_provider: "echo".into(), weights: Weights::default() },
+            DispatchOptions { default_provider: "echo".into(), urgency },
         );
         let contacts = Contacts::new(store.clone(), time.clone());
         let peers = PeerBook::new(store.clone(), tenant.uuid(), time, id);
@@ -190,6 +209,7 @@ impl World {
             vault,
             directory,
             accounts,
+            tenants,
             agents,
             runs,
             dispatch,
@@ -252,7 +272,7 @@ impl World {
     /// Another tenant.
     pub async fn tenant(&self, name: &str) -> TenantId {
         let mut tx = self.store.begin().await.unwrap();
-        let tenant = tenants::ensure(&mut tx, self.ids.uuid(), name, self.clock.now()).await.unwrap();
+        let tenant = tenant_rows::ensure(&mut tx, self.ids.uuid(), name, self.clock.now()).await.unwrap();
         tx.commit().await.unwrap();
         tenant.into()
     }

@@ -22,10 +22,6 @@ impl Fault {
     pub(crate) fn no_agent() -> Self {
         Self::new(ErrorType::Cancel, Condition::ItemNotFound, "Error: Agent not found")
     }
-    /// For something of an agent that it does not have.
-    pub(crate) fn no_item() -> Self {
-        Self::new(ErrorType::Cancel, Condition::ItemNotFound, "")
-    }
     /// For requests that nobody here understands.
     pub(crate) fn unsupported() -> Self {
         Self::new(ErrorType::Cancel, Condition::ServiceUnavailable, "")

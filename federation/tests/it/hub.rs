@@ -133,10 +133,15 @@ impl Hub {
             skew: aiox_federation::token::DEFAULT_SKEW,
             stall: Duration::from_millis(300),
         };
+        self.listen_with(door::routes(door));
+    }
+
+    /// Serves other routes than those of a hub, for peers that are to be misled.
+    pub fn listen_with(&self, router: axum::Router) {
         let socket = self.socket.lock().unwrap().take().unwrap();
         let (local, roster, stop) = (self.local.clone(), self.roster.clone(), self.stop.clone());
         let limits = ListenerLimits { handshake: Duration::from_millis(500), per_peer: 4, ..ListenerLimits::default() };
-        tokio::spawn(async move { listener::serve(socket, &local, roster, door::routes(door), limits, stop).await.unwrap() });
+        tokio::spawn(async move { listener::serve(socket, &local, roster, router, limits, stop).await.unwrap() });
     }
 
     pub fn document(&self) -> Value {

@@ -11,3 +11,5 @@ mod mesh;
 mod mesh_hub;
 mod peers;
 mod tokens;
+mod vectors;
+mod vectors_made;

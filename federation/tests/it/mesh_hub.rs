@@ -4,7 +4,7 @@ use std::{collections::HashSet, path::PathBuf, sync::Arc, time::Duration};
 
 use aiox_app::{
     AgentRef, Agents, Directory, Dispatch, DispatchOptions, Federated, HubNames, NewRun, PeerBook, Replies, Runs, RunsOptions, TaskOutcome,
-    Vault, WorkerInfo, WorkerSession,
+    Urgency, Vault, WorkerInfo, WorkerSession,
 };
 use aiox_bus::{MemoryEvents, MemoryQueue};
 use aiox_cache::{MemoryLimiter, MemoryReplayGuard};
@@ -13,7 +13,7 @@ use aiox_core::{
     Caller, Door, Principal, Role, Scope,
     ports::{Clock, Ids},
     quota::Limits,
-    run::{Priority, Weights},
+    run::Priority,
 };
 use aiox_crypto::system::{SystemClock, SystemIds};
 use aiox_federation::{
@@ -96,7 +96,8 @@ impl MeshHub {
             default_provider: "echo".to_owned(),
             known_providers: HashSet::from(["echo".to_owned()]),
             max_timeout_ms: 60_000,
-            weights: Weights::default(),
+            tenants: aiox_app::TenantBook::new(store.clone(), clock.clone(), aiox_core::tenant::Limits::default()),
+            urgency: Urgency::default(),
         };
         let runs = Runs::new(
             store.clone(),
@@ -111,7 +112,7 @@ impl MeshHub {
             options,
         );
         let agents = Agents::new(store.clone(), vault.clone(), directory.clone(), clock.clone(), ids.clone(), "echo".to_owned());
-        let dispatch_options = DispatchOptions { default_provider: "echo".to_owned(), weights: Weights::default() };
+        let dispatch_options = DispatchOptions { default_provider: "echo".to_owned(), urgency: Urgency::default() };
         let (dispatch, watch) =
             Dispatch::new(store.clone(), journal, queue, events, clock.clone(), ids.clone(), vault, replies, names, dispatch_options);
         let book = PeerBook::new(store.clone(), tenant, clock.clone(), ids.clone());
@@ -210,8 +211,8 @@ impl MeshHub {
             worker_id: Uuid::now_v7().to_string(),
             max_concurrent: 8,
             providers: vec!["echo".to_owned()],
-            labels: Default::default(),
             protocol: 1,
+            ..WorkerInfo::default()
         };
         self.dispatch.register(info).unwrap()
     }
@@ -235,5 +236,5 @@ impl MeshHub {
 }
 
 pub fn answer(text: &str) -> TaskOutcome {
-    TaskOutcome { text: text.to_owned(), model_used: "echo/1".to_owned(), input_tokens: 3, output_tokens: 4, error: None }
+    TaskOutcome { text: text.to_owned(), model_used: "echo/1".to_owned(), input_tokens: 3, output_tokens: 4, ..TaskOutcome::default() }
 }

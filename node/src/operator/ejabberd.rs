@@ -103,11 +103,6 @@ impl Ejabberd {
         self.dir.join("ejabberd.log")
     }
 
-    /// Unix socket of the administration interface (`/api/<command>`, JSON POST); no other user can reach it.
-    pub fn api_socket(&self) -> PathBuf {
-        self.dir.join("data/api.sock")
-    }
-
     fn launch(&self) -> Result<Started> {
         let (Some(program), Some(escript), Some(libraries)) = (find_program("erl"), find_program("escript"), find_libraries()) else {
             bail!("ejabberd is not installed; {INSTALL}");
@@ -179,7 +174,6 @@ impl Ejabberd {
             format!("http://{}", self.sign_in),
             shell_path(&dir.join("config/accounts_token")),
         ];
-        let peers = self.peers.as_deref().map_or_else(|| quoted("all"), peer_list);
         let family = if self.address.is_ipv6() { "ipv6" } else { "ipv4" };
         let values = [
             ("domain", quoted(&self.domain)),
@@ -195,7 +189,8 @@ impl Ejabberd {
             ("ca_file", path("config/ca.pem")),
             ("database_file", path("data/archive.sqlite")),
             ("sign_in_program", quoted(&sign_in.join(" "))),
-            ("s2s_peers", peers),
+            ("s2s_peers", list(self.peers.as_deref().unwrap_or_default())),
+            ("s2s_access", if self.peers.is_some() { "peers" } else { "all" }.to_owned()),
             ("api_socket", quoted(&format!("unix:{}", dir.join("data/api.sock").to_string_lossy()))),
         ];
         values.iter().fold(TEMPLATE.to_owned(), |text, (name, value)| text.replace(&format!("{{{{{name}}}}}"), value))
@@ -225,9 +220,9 @@ fn shell_word(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
 
-fn peer_list(peers: &[String]) -> String {
-    let servers: Vec<String> = peers.iter().map(|peer| quoted(peer)).collect();
-    format!("{{server: [{}]}}", servers.join(", "))
+fn list(texts: &[String]) -> String {
+    let items: Vec<String> = texts.iter().map(|text| quoted(text)).collect();
+    format!("[{}]", items.join(", "))
 }
 
 // The order matters: `resolv_conf` and `hosts_file` forget the name servers given before them.
@@ -314,7 +309,9 @@ mod tests {
         assert!(text.contains(r#""agents.hub-a.example": {password: "a\"b\nc"}"#), "{text}");
         let program = r#""'/usr/bin/escript' '/srv/config/aiox_auth.escript' http://127.0.0.1:5 '/srv/config/accounts_token'""#;
         assert!(text.contains(&format!("extauth_program: {program}")), "{text}");
-        assert!(text.contains(r#"peers: {server: ["hub-b.example"]}"#), "{text}");
+        assert!(text.contains(r#"peers: {server: ["hub-b.example"]}"#) && text.contains("s2s: {allow: peers}"), "{text}");
+        let text = Ejabberd { peers: None, ..server }.configuration(dir, Path::new("/usr/bin/escript"));
+        assert!(text.contains("peers: {server: []}") && text.contains("s2s: {allow: all}"), "{text}");
         assert!(text.contains(r#"port: "unix:/srv/data/api.sock""#), "{text}");
     }
 

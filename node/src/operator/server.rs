@@ -68,11 +68,4 @@ impl Server {
             Self::Ejabberd(server) => server.pid_file(),
         }
     }
-    /// The unix socket of its administration interface, where it has one.
-    pub fn api_socket(&self) -> Option<PathBuf> {
-        match self {
-            Self::Prosody(_) => None,
-            Self::Ejabberd(server) => Some(server.api_socket()),
-        }
-    }
 }

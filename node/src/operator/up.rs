@@ -158,7 +158,7 @@ fn make_identity(mesh: &Mesh) -> Result<()> {
         }
         fs::create_dir_all(site.certs_dir()).context("cannot make the certificates' directory")?;
         let names = HubNames { domain: &site.domain(), node: site.letter, hosts: &["localhost", "127.0.0.1"] };
-        let worker = authority.issue(&Leaf::worker(&format!("worker-{}", site.letter))?)?;
+        let worker = authority.issue(&Leaf::worker(&site.domain(), &format!("worker-{}", site.letter))?)?;
         let (certificate, key) = certs.leaf("worker");
         aiox_certs::write_private("worker.key", &key, worker.key_pem.as_bytes(), Overwrite::Replace)?;
         aiox_certs::write_public("worker.certificate", &certificate, worker.certificate_pem.as_bytes(), Overwrite::Replace)?;
@@ -362,7 +362,6 @@ fn document(mesh: &Mesh, sites: &[Site; 2], xmpp: bool) -> Result<serde_json::Va
             "agent": site.agent_jid(),
             "credentials": absolute(&site.credentials_file()),
             "server": site.server_kind().as_str(),
-            "server_api": server.api_socket().map(|socket| absolute(&socket)),
             "processes": {
                 "hub": absolute(&site.pid("hub")),
                 "worker": absolute(&site.pid("worker")),

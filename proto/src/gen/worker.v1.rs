@@ -370,6 +370,25 @@ pub struct HeartbeatResponse {
     #[prost(bool, tag = "1")]
     pub ok: bool,
 }
+/// A worker asks for a token.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct IssueTokenRequest {
+    /// The worker that the token will stand for.
+    #[prost(string, tag = "1")]
+    pub worker_id: ::prost::alloc::string::String,
+}
+/// A token.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct IssueTokenResponse {
+    /// Sent as `authorization: Bearer <token>`, over a connection with the same client certificate if
+    /// there was one.
+    #[prost(string, tag = "1")]
+    pub token: ::prost::alloc::string::String,
+    /// For how long it is good, in milliseconds from now.
+    #[prost(uint32, tag = "2")]
+    pub expires_in_ms: u32,
+}
 /// One call of a model. It is not stored by the worker and not repeated after a lost connection.
 #[derive(Clone, PartialEq, ::prost::Message)]
 #[prost(skip_debug)]
@@ -540,8 +559,9 @@ pub mod worker_service_client {
     )]
     use tonic::codegen::*;
     use tonic::codegen::http::Uri;
-    /// The service of a hub for its workers. Every call carries the worker's credential in its metadata
-    /// (`x-api-key`, or `authorization: Bearer ...`).
+    /// The service of a hub for its workers. Every call carries the worker's credential in its metadata:
+    /// `authorization: Bearer ...` with a token of `IssueToken`, or `x-api-key`. Over a connection with a
+    /// client certificate the first two calls need a token of that certificate.
     #[derive(Debug, Clone)]
     pub struct WorkerServiceClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -672,6 +692,33 @@ pub mod worker_service_client {
                 .insert(GrpcMethod::new("worker.v1.WorkerService", "Heartbeat"));
             self.inner.unary(req, path, codec).await
         }
+        /// A short-lived token for the other calls. The worker proves itself with its client certificate,
+        /// or without one with `x-api-key`. A session lives no longer than the last token that its worker
+        /// showed, in a heartbeat for example. Protocol 2; an older hub does not know the call.
+        pub async fn issue_token(
+            &mut self,
+            request: impl tonic::IntoRequest<super::IssueTokenRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::IssueTokenResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/worker.v1.WorkerService/IssueToken",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("worker.v1.WorkerService", "IssueToken"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -706,9 +753,20 @@ pub mod worker_service_server {
             tonic::Response<super::HeartbeatResponse>,
             tonic::Status,
         >;
+        /// A short-lived token for the other calls. The worker proves itself with its client certificate,
+        /// or without one with `x-api-key`. A session lives no longer than the last token that its worker
+        /// showed, in a heartbeat for example. Protocol 2; an older hub does not know the call.
+        async fn issue_token(
+            &self,
+            request: tonic::Request<super::IssueTokenRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::IssueTokenResponse>,
+            tonic::Status,
+        >;
     }
-    /// The service of a hub for its workers. Every call carries the worker's credential in its metadata
-    /// (`x-api-key`, or `authorization: Bearer ...`).
+    /// The service of a hub for its workers. Every call carries the worker's credential in its metadata:
+    /// `authorization: Bearer ...` with a token of `IssueToken`, or `x-api-key`. Over a connection with a
+    /// client certificate the first two calls need a token of that certificate.
     #[derive(Debug)]
     pub struct WorkerServiceServer<T> {
         inner: Arc<T>,
@@ -863,6 +921,51 @@ pub mod worker_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = HeartbeatSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/worker.v1.WorkerService/IssueToken" => {
+                    #[allow(non_camel_case_types)]
+                    struct IssueTokenSvc<T: WorkerService>(pub Arc<T>);
+                    impl<
+                        T: WorkerService,
+                    > tonic::server::UnaryService<super::IssueTokenRequest>
+                    for IssueTokenSvc<T> {
+                        type Response = super::IssueTokenResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::IssueTokenRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as WorkerService>::issue_token(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = IssueTokenSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -2,9 +2,15 @@
 
 use std::time::Duration;
 
-use futures::stream::{BoxStream, StreamExt};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use futures::stream::{self, BoxStream, StreamExt};
 use genai::adapter::AdapterKind;
-use genai::chat::{ChatMessage, ChatOptions, ChatRequest as GenaiRequest, ChatStreamEvent, StopReason, StreamEnd, Tool as GenaiTool};
+use genai::chat::{
+    ChatMessage, ChatOptions, ChatRequest as GenaiRequest, ChatStreamEvent, ContentPart, MessageContent, StopReason, StreamEnd,
+    Tool as GenaiTool, ToolCall as GenaiCall, ToolChoice as GenaiChoice, ToolResponse,
+};
+use genai::embed::{EmbedOptions, EmbedRequest as GenaiEmbed};
 use genai::resolver::{AuthData, Endpoint};
 use genai::{Client, Headers, ModelIden, ServiceTarget};
 use secrecy::{ExposeSecret, SecretString};
@@ -12,10 +18,10 @@ use tracing::Dispatch;
 use tracing::instrument::WithSubscriber;
 
 use super::genai_failure::{classify, cut};
-use super::{ChatRequest, FinishReason, Provider, ProviderEvent, Role, ToolCall, Usage};
+use super::{ChatRequest, EmbedRequest, Embedded, FinishReason, Provider, ProviderEvent, Role, ToolCall, ToolChoice, Usage};
 use crate::WorkerError;
 use crate::config::{ProviderConfig, ProviderKind};
-use crate::failure::Failure;
+use crate::failure::{ErrorCode, Failure};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -77,12 +83,12 @@ impl Llm {
 
     /// Where the request goes and with which key. The adapter is always explicit: guessing it
     /// from the model's name would send one vendor's key to another.
-    fn target(&self, model: &str) -> ServiceTarget {
+    fn target(&self, model: &str, path: &str) -> ServiceTarget {
         let auth = match (&self.api_key, self.adapter) {
             (Some(key), _) => AuthData::from_single(key.expose_secret()),
             // The OpenAI wire insists on a key unless the whole request head is given.
             (None, AdapterKind::OpenAI) => {
-                AuthData::RequestOverride { url: format!("{}chat/completions", self.base_url), headers: Headers::default() }
+                AuthData::RequestOverride { url: format!("{}{path}", self.base_url), headers: Headers::default() }
             }
             (None, _) => AuthData::from_single(""),
         };
@@ -93,12 +99,25 @@ impl Llm {
         let mut options = ChatOptions::default()
             .with_capture_usage(true)
             .with_capture_tool_calls(true)
-            .with_max_tokens(request.max_tokens)
             .with_stream_header_timeout(self.timeout)
             .with_stream_read_timeout(self.timeout);
+        if request.max_tokens > 0 {
+            options = options.with_max_tokens(request.max_tokens);
+        }
         if let Some(temperature) = request.temperature {
             options = options.with_temperature(temperature);
         }
+        if let Some(top_p) = request.top_p {
+            options = options.with_top_p(top_p);
+        }
+        if !request.stop.is_empty() {
+            options = options.with_stop_sequences(request.stop.clone());
+        }
+        options = match &request.tool_choice {
+            ToolChoice::Auto | ToolChoice::None => options,
+            ToolChoice::Required => options.with_tool_choice(GenaiChoice::Required),
+            ToolChoice::Named(name) => options.with_tool_choice(GenaiChoice::tool(name)),
+        };
         match (self.adapter, &self.api_key) {
             // This adapter does not send the key by itself.
             (AdapterKind::Ollama, Some(key)) => {
@@ -114,7 +133,12 @@ impl Llm {
 impl Provider for Llm {
     fn chat(&self, request: ChatRequest) -> BoxStream<'static, Result<ProviderEvent, Failure>> {
         let client = self.client.clone();
-        let target = self.target(&request.model);
+        // This wire has no word for it, and a silent `auto` would not be what was asked for.
+        if self.adapter == AdapterKind::Ollama && matches!(request.tool_choice, ToolChoice::Required | ToolChoice::Named(_)) {
+            let refused = Failure::new(ErrorCode::ProviderError, "this provider cannot be told which tool to call");
+            return stream::once(async { Err(refused) }).boxed();
+        }
+        let target = self.target(&request.model, "chat/completions");
         let options = self.options(&request);
         let secret = self.api_key.clone();
         let whole_without_reason = self.adapter != AdapterKind::Ollama;
@@ -150,6 +174,44 @@ impl Provider for Llm {
         .boxed()
     }
 
+    fn embed(&self, request: EmbedRequest) -> BoxFuture<'static, Result<Embedded, Failure>> {
+        let client = self.client.clone();
+        let target = self.target(&request.model, "embeddings");
+        let secret = self.api_key.clone();
+        let timeout = self.timeout;
+        let mut options = EmbedOptions::new().with_capture_usage(true);
+        if let Some(dimensions) = request.dimensions {
+            options = options.with_dimensions(dimensions);
+        }
+        if let (AdapterKind::Ollama, Some(key)) = (self.adapter, &self.api_key) {
+            options = options.with_headers(Headers::from(("Authorization", format!("Bearer {}", key.expose_secret()).as_str())));
+        }
+        let embeds = self.embeds();
+        async move {
+            if !embeds {
+                return Err(Failure::new(ErrorCode::ModelNotFound, "this provider makes no embeddings"));
+            }
+            let wanted = request.texts.len();
+            let asked = client.exec_embed(target, GenaiEmbed::new_batch(request.texts), Some(&options)).with_subscriber(Dispatch::none());
+            let answer = tokio::time::timeout(timeout, asked)
+                .await
+                .map_err(|_elapsed| Failure::new(ErrorCode::ProviderTimeout, "no embeddings in time"))?
+                .map_err(|error| classify(&error, secret.as_ref()))?;
+            let input_tokens = answer.usage.prompt_tokens.and_then(|tokens| u64::try_from(tokens).ok()).unwrap_or(0);
+            let mut embeddings = answer.embeddings;
+            embeddings.sort_by_key(|embedding| embedding.index);
+            if embeddings.len() != wanted {
+                return Err(Failure::new(ErrorCode::ProviderUnavailable, "not one embedding for each text"));
+            }
+            Ok(Embedded { vectors: embeddings.into_iter().map(|embedding| embedding.vector).collect(), input_tokens })
+        }
+        .boxed()
+    }
+
+    fn embeds(&self) -> bool {
+        matches!(self.adapter, AdapterKind::OpenAI | AdapterKind::Ollama)
+    }
+
     fn default_model(&self) -> Option<&str> {
         self.default_model.as_deref()
     }
@@ -160,15 +222,32 @@ fn genai_request(request: ChatRequest) -> GenaiRequest {
         .messages
         .into_iter()
         .map(|message| match message.role {
+            Role::System => ChatMessage::system(message.content),
             Role::User => ChatMessage::user(message.content),
-            Role::Assistant => ChatMessage::assistant(message.content),
+            Role::Tool => ChatMessage::from(ToolResponse::new(message.tool_call_id, message.content)),
+            Role::Assistant if message.tool_calls.is_empty() => ChatMessage::assistant(message.content),
+            Role::Assistant => {
+                let mut content = MessageContent::default();
+                if !message.content.is_empty() {
+                    content.push(ContentPart::Text(message.content));
+                }
+                for call in message.tool_calls {
+                    content.push(ContentPart::ToolCall(GenaiCall {
+                        call_id: call.id,
+                        fn_name: call.name,
+                        fn_arguments: call.arguments,
+                        thought_signatures: None,
+                    }));
+                }
+                ChatMessage::assistant(content)
+            }
         })
         .collect();
     let mut out = GenaiRequest::new(messages);
     if !request.system.is_empty() {
         out = out.with_system(request.system);
     }
-    if !request.tools.is_empty() {
+    if !request.tools.is_empty() && request.tool_choice != ToolChoice::None {
         out = out.with_tools(
             request.tools.into_iter().map(|tool| GenaiTool::new(tool.name).with_description(tool.description).with_schema(tool.parameters)),
         );

@@ -7,6 +7,7 @@ mod llm;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 
 pub use echo::Echo;
@@ -22,6 +23,12 @@ pub trait Provider: Send + Sync {
     /// of whatever was to come. Dropping the stream stops the provider and closes its connection.
     fn chat(&self, request: ChatRequest) -> BoxStream<'static, Result<ProviderEvent, Failure>>;
 
+    /// A vector for each text. Dropping the future stops the provider.
+    fn embed(&self, request: EmbedRequest) -> BoxFuture<'static, Result<Embedded, Failure>>;
+
+    /// Whether it can make embeddings at all.
+    fn embeds(&self) -> bool;
+
     /// The model of a request that names none.
     fn default_model(&self) -> Option<&str>;
 }
@@ -33,32 +40,88 @@ pub struct ChatRequest {
     pub model: String,
     /// The system prompt.
     pub system: String,
-    /// The conversation; the last message is the user's.
+    /// The conversation; the last message is the user's, or a tool's.
     pub messages: Vec<Message>,
     /// The tools the model may ask for.
     pub tools: Vec<Tool>,
+    /// Which of them it asks for.
+    pub tool_choice: ToolChoice,
     /// Sampling temperature; none leaves it to the provider.
     pub temperature: Option<f64>,
-    /// Longest answer, in tokens.
+    /// Nucleus sampling; none leaves it to the provider.
+    pub top_p: Option<f64>,
+    /// Longest answer, in tokens; 0 leaves it to the provider.
     pub max_tokens: u32,
+    /// Texts that end the answer.
+    pub stop: Vec<String>,
 }
 
 /// One message of a conversation.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq)]
 pub struct Message {
     /// Who said it.
     pub role: Role,
     /// What was said.
     pub content: String,
+    /// The calls that an assistant asked for.
+    pub tool_calls: Vec<ToolCall>,
+    /// The call whose result a tool's message is.
+    pub tool_call_id: String,
+}
+
+impl Message {
+    /// A message of plain text.
+    #[must_use]
+    pub fn new(role: Role, content: impl Into<String>) -> Self {
+        Self { role, content: content.into(), tool_calls: Vec::new(), tool_call_id: String::new() }
+    }
 }
 
 /// Who said a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
+    /// Instructions beside the system prompt.
+    System,
     /// The user.
     User,
     /// The agent.
     Assistant,
+    /// A tool, with the result of a call.
+    Tool,
+}
+
+/// Which tool a model asks for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ToolChoice {
+    /// As the model likes.
+    #[default]
+    Auto,
+    /// None.
+    None,
+    /// At least one.
+    Required,
+    /// This one.
+    Named(String),
+}
+
+/// Texts to embed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct EmbedRequest {
+    /// The model.
+    pub model: String,
+    /// The texts.
+    pub texts: Vec<String>,
+    /// Length of the vectors; none leaves it to the model.
+    pub dimensions: Option<usize>,
+}
+
+/// Embeddings.
+#[derive(Clone, PartialEq)]
+pub struct Embedded {
+    /// One for each text, in order.
+    pub vectors: Vec<Vec<f32>>,
+    /// Tokens of the texts.
+    pub input_tokens: u64,
 }
 
 /// A tool the model may ask for.

@@ -143,6 +143,35 @@ async fn a_draining_hub_is_left_and_found_again() {
     assert!(register.held.is_empty());
 }
 
+#[tokio::test]
+async fn a_token_stands_for_the_key_and_is_renewed_in_the_same_session() {
+    let mut hub = Hub::start().await;
+    hub.tokens.lock().unwrap().life = Some(400);
+    let _worker = Worker::start(config(&hub));
+    let (mut session, _) = hub.registered().await;
+    assert_eq!((session.bearer.as_str(), session.api_key.as_str()), ("Bearer token-1", ""));
+    // Each renewal is shown at once, without waiting for the next heartbeat (30 s).
+    for token in ["Bearer token-2", "Bearer token-3"] {
+        within(hub.beats.recv()).await.unwrap();
+        assert_eq!(hub.bearers.lock().unwrap().pop().unwrap(), token);
+    }
+    session.give(task("r1")).await;
+    assert_eq!(session.result().await.0.response_text, "echo: hello there");
+}
+
+#[tokio::test]
+async fn a_refused_renewal_ends_the_session_until_the_key_is_good_again() {
+    let mut hub = Hub::start().await;
+    hub.tokens.lock().unwrap().life = Some(400);
+    let _worker = Worker::start(config(&hub));
+    let (mut session, _) = hub.registered().await;
+    hub.tokens.lock().unwrap().refuse = true;
+    assert!(session.message().await.is_none());
+    hub.tokens.lock().unwrap().refuse = false;
+    let (session, _) = hub.registered().await;
+    assert!(session.bearer.starts_with("Bearer token-"));
+}
+
 /// A CA, and a certificate for `localhost` and one for the worker, as PEM.
 struct Pki {
     ca: String,

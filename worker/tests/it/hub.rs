@@ -8,7 +8,8 @@ use aiox_proto::worker::v1::server_message::Payload as FromHub;
 use aiox_proto::worker::v1::worker_message::Payload as ToHub;
 use aiox_proto::worker::v1::worker_service_server::{WorkerService, WorkerServiceServer};
 use aiox_proto::worker::v1::{
-    HeartbeatRequest, HeartbeatResponse, RegisterAck, RegisterWorker, ResultAck, ServerMessage, TaskRequest, TaskResponse, WorkerMessage,
+    HeartbeatRequest, HeartbeatResponse, IssueTokenRequest, IssueTokenResponse, RegisterAck, RegisterWorker, ResultAck, ServerMessage,
+    TaskRequest, TaskResponse, WorkerMessage,
 };
 use futures::Stream;
 use tokio::net::TcpListener;
@@ -27,6 +28,10 @@ pub struct Hub {
     pub beats: mpsc::Receiver<HeartbeatRequest>,
     /// What heartbeats are answered.
     pub beats_ok: Arc<Mutex<bool>>,
+    /// What askers for a token get.
+    pub tokens: Arc<Mutex<Tokens>>,
+    /// The bearer tokens of the heartbeats so far.
+    pub bearers: Arc<Mutex<Vec<String>>>,
     server: JoinHandle<()>,
 }
 
@@ -36,9 +41,20 @@ impl Drop for Hub {
     }
 }
 
+/// What askers for a token get: `token-1`, `token-2` and so on.
+#[derive(Default)]
+pub struct Tokens {
+    /// Milliseconds that one is good; none: this hub knows no tokens.
+    pub life: Option<u32>,
+    /// Nobody gets one.
+    pub refuse: bool,
+    pub issued: u32,
+}
+
 /// One stream of a worker.
 pub struct Session {
     pub api_key: String,
+    pub bearer: String,
     to_worker: mpsc::Sender<Result<ServerMessage, Status>>,
     from_worker: Streaming<WorkerMessage>,
 }
@@ -55,7 +71,14 @@ impl Hub {
         let (sessions_in, sessions) = mpsc::channel(16);
         let (beats_in, beats) = mpsc::channel(64);
         let beats_ok = Arc::new(Mutex::new(true));
-        let service = Service { sessions: sessions_in, beats: beats_in, beats_ok: Arc::clone(&beats_ok) };
+        let (tokens, bearers) = (Arc::default(), Arc::default());
+        let service = Service {
+            sessions: sessions_in,
+            beats: beats_in,
+            beats_ok: Arc::clone(&beats_ok),
+            tokens: Arc::clone(&tokens),
+            bearers: Arc::clone(&bearers),
+        };
         let mut server = Server::builder();
         if let Some(tls) = tls {
             server = server.tls_config(tls).unwrap();
@@ -66,6 +89,8 @@ impl Hub {
             sessions,
             beats,
             beats_ok,
+            tokens,
+            bearers,
             server: tokio::spawn(async move {
                 let _ = serving.await;
             }),
@@ -139,6 +164,12 @@ struct Service {
     sessions: mpsc::Sender<Session>,
     beats: mpsc::Sender<HeartbeatRequest>,
     beats_ok: Arc<Mutex<bool>>,
+    tokens: Arc<Mutex<Tokens>>,
+    bearers: Arc<Mutex<Vec<String>>>,
+}
+
+fn header<T>(request: &Request<T>, name: &str) -> String {
+    request.metadata().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
 }
 
 #[tonic::async_trait]
@@ -146,16 +177,27 @@ impl WorkerService for Service {
     type TaskStreamStream = Pin<Box<dyn Stream<Item = Result<ServerMessage, Status>> + Send>>;
 
     async fn task_stream(&self, request: Request<Streaming<WorkerMessage>>) -> Result<Response<Self::TaskStreamStream>, Status> {
-        let api_key = request.metadata().get("x-api-key").and_then(|key| key.to_str().ok()).unwrap_or_default().to_owned();
+        let (api_key, bearer) = (header(&request, "x-api-key"), header(&request, "authorization"));
         let (to_worker, outgoing) = mpsc::channel(64);
-        let session = Session { api_key, to_worker, from_worker: request.into_inner() };
+        let session = Session { api_key, bearer, to_worker, from_worker: request.into_inner() };
         self.sessions.send(session).await.map_err(|_| Status::unavailable("the test is over"))?;
         Ok(Response::new(Box::pin(ReceiverStream::new(outgoing))))
     }
 
     async fn heartbeat(&self, request: Request<HeartbeatRequest>) -> Result<Response<HeartbeatResponse>, Status> {
+        self.bearers.lock().unwrap().push(header(&request, "authorization"));
         let _ = self.beats.send(request.into_inner()).await;
         let ok = *self.beats_ok.lock().unwrap();
         Ok(Response::new(HeartbeatResponse { ok }))
+    }
+
+    async fn issue_token(&self, request: Request<IssueTokenRequest>) -> Result<Response<IssueTokenResponse>, Status> {
+        let mut tokens = self.tokens.lock().unwrap();
+        let life = tokens.life.ok_or_else(|| Status::unimplemented("no such call"))?;
+        if tokens.refuse || header(&request, "x-api-key") != "k".repeat(32) || request.get_ref().worker_id != "w1" {
+            return Err(Status::unauthenticated("api key is revoked"));
+        }
+        tokens.issued += 1;
+        Ok(Response::new(IssueTokenResponse { token: format!("token-{}", tokens.issued), expires_in_ms: life }))
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use aiox_worker::failure::{ErrorCode, Failure};
-use aiox_worker::provider::{ChatRequest, FinishReason, Message, ProviderEvent, Role, Tool, ToolCall, Usage, provider};
+use aiox_worker::provider::{ChatRequest, FinishReason, Message, ProviderEvent, Role, Tool, ToolCall, ToolChoice, Usage, provider};
 use aiox_worker::{ProviderConfig, ProviderKind};
 use futures::StreamExt;
 use serde_json::json;
@@ -25,14 +25,17 @@ fn request() -> ChatRequest {
     ChatRequest {
         model: "model-high".into(),
         system: "be kind".into(),
-        messages: vec![Message { role: Role::Assistant, content: "earlier".into() }, Message { role: Role::User, content: "hello".into() }],
+        messages: vec![Message::new(Role::Assistant, "earlier"), Message::new(Role::User, "hello")],
         tools: vec![Tool {
             name: "clock".into(),
             description: "tells the time".into(),
             parameters: json!({"type":"object","properties":{"zone":{"type":"string"}}}),
         }],
+        tool_choice: ToolChoice::Auto,
         temperature: Some(0.5),
+        top_p: None,
         max_tokens: 33,
+        stop: Vec::new(),
     }
 }
 

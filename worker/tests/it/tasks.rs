@@ -16,6 +16,8 @@ async fn registers_and_answers_with_deltas_before_the_result() {
     let mut config = config(&hub);
     config.labels.insert("region".into(), "north".into());
     config.max_concurrent = 3;
+    config.pool = "night".into();
+    config.providers.get_mut("echo").unwrap().models = ["echo".to_owned(), "org/Large".to_owned()].into();
     let _worker = Worker::start(config);
     let (mut session, register) = hub.registered().await;
     assert_eq!(session.api_key, "k".repeat(32));
@@ -24,6 +26,8 @@ async fn registers_and_answers_with_deltas_before_the_result() {
     assert_eq!(register.supported_providers, ["echo"]);
     assert_eq!(register.protocol, 2);
     assert_eq!(register.labels["region"], "north");
+    assert_eq!(register.pool, "night");
+    assert_eq!(register.models, ["echo/echo", "echo/org/Large"]);
 
     session.give(task("r1")).await;
     let (result, deltas) = session.result().await;

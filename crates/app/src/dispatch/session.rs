@@ -7,7 +7,9 @@ use std::{
 
 use aiox_core::{
     Error, Result,
+    agent::is_name,
     ports::{Offers, Signal},
+    quota,
 };
 use aiox_model::{
     BareJid, RunId,
@@ -21,6 +23,9 @@ use uuid::Uuid;
 
 use super::{Connected, Heartbeat, Inner, Lease, Lost, Notice, Task, TaskOutcome, WorkerInfo};
 use crate::{agent_config::parse_config, vault::prompt_place, whole::whole};
+
+/// Models, and tools, that one worker may announce.
+const MOST_OFFERS: usize = 1_000;
 
 /// A connected worker. Dropped, its leases go back to the queue.
 pub struct WorkerSession {
@@ -37,10 +42,17 @@ pub(super) fn register(inner: &Arc<Inner>, info: WorkerInfo) -> Result<WorkerSes
     if !(1..=1024).contains(&info.max_concurrent) {
         return Err(Error::invalid("max_concurrent", "must be from 1 to 1024"));
     }
+    check_offers(&info)?;
     let (notices, receiver) = mpsc::unbounded_channel();
     let worker = Arc::new(Connected {
         id: inner.ids.uuid(),
-        offers: Offers { providers: info.providers.iter().map(|name| name.to_lowercase()).collect(), labels: info.labels.clone() },
+        offers: Offers {
+            providers: info.providers.iter().map(|name| name.to_lowercase()).collect(),
+            models: info.models.clone(),
+            pool: info.pool.clone(),
+            tools: info.tools.clone(),
+            labels: info.labels.clone(),
+        },
         slots: Arc::new(Semaphore::new(info.max_concurrent as usize)),
         notices,
         closed: CancellationToken::new(),
@@ -54,9 +66,24 @@ pub(super) fn register(inner: &Arc<Inner>, info: WorkerInfo) -> Result<WorkerSes
         dashmap::Entry::Occupied(mut held) => drop(held.insert(worker.clone())),
         dashmap::Entry::Vacant(free) => drop(free.insert(worker.clone())),
     }
+    inner.crew_changed();
     metrics::gauge!("aiox_worker_pool_connected").increment(1.0);
     tracing::info!(worker = info.worker_id, slots = info.max_concurrent, providers = ?worker.offers.providers, "worker connected");
     Ok(WorkerSession { inner: inner.clone(), worker, notices: AsyncMutex::new(receiver) })
+}
+
+fn check_offers(info: &WorkerInfo) -> Result<()> {
+    if !info.pool.is_empty() && !is_name(&info.pool) {
+        return Err(Error::invalid("pool", "must have 1 to 100 of A-Z a-z 0-9 . _ -"));
+    }
+    if info.tools.len() > MOST_OFFERS || !info.tools.iter().all(|tool| is_name(tool)) {
+        return Err(Error::invalid("tools", format!("at most {MOST_OFFERS} names of 1 to 100 of A-Z a-z 0-9 . _ -")));
+    }
+    let model = |name: &String| name.len() <= 400 && name.split_once('/').is_some_and(|(one, two)| !one.is_empty() && !two.is_empty());
+    if info.models.len() > MOST_OFFERS || !info.models.iter().all(model) {
+        return Err(Error::invalid("models", format!("at most {MOST_OFFERS} of the form provider/model")));
+    }
+    Ok(())
 }
 
 impl WorkerSession {
@@ -133,6 +160,9 @@ impl WorkerSession {
         if config.governance.max_tokens_per_request > 0 {
             llm.max_tokens = llm.max_tokens.min(config.governance.max_tokens_per_request);
         }
+        // The answer may have what was reserved for it, whatever the agent's configuration says by now.
+        let answer = row.reserved.saturating_sub(quota::reserve(&row.input, 0));
+        llm.max_tokens = llm.max_tokens.min(u32::try_from(answer).unwrap_or(u32::MAX)).max(1);
         let provider = llm.provider.clone().unwrap_or_else(|| inner.options.default_provider.clone()).to_lowercase();
         let lease = inner.ids.uuid();
         let task = Task {
@@ -157,7 +187,8 @@ impl WorkerSession {
             trace: row.trace.clone(),
         };
         let deadline = Instant::now() + Duration::from_millis(row.timeout_ms);
-        let held = Lease { worker: self.worker.clone(), id: lease, row: Arc::new(row), deadline, _slot: slot };
+        let holding = inner.options.urgency.holding(row.tenant);
+        let held = Lease { worker: self.worker.clone(), id: lease, row: Arc::new(row), deadline, _slot: slot, _holding: holding };
         // Leased before anything is awaited: whoever has the lease from here on gives the run back.
         inner.leases.insert(task.run, held);
         taken.lease = Some(lease);
@@ -166,7 +197,7 @@ impl WorkerSession {
         let running = inner.advance(task.run, "run.started", payload, |advance| {
             advance.status = Some(RunStatus::Running);
             advance.worker = Some(worker);
-            advance.attempted = true;
+            advance.attempts = 1;
         });
         if !running.await? {
             inner.leases.remove(&task.run);
@@ -226,6 +257,14 @@ impl WorkerSession {
         Ok(done)
     }
 
+    /// Gives a run back that this worker has not begun or cannot finish because it leaves: the run waits again, and the attempt does
+    /// not count. `false`: the run is not this session's.
+    pub fn hand_back(&self, run: Uuid) -> bool {
+        let lease = self.inner.leases.remove_if(&run, |_, lease| lease.worker.id == self.worker.id);
+        let Some((_, lease)) = lease else { return false };
+        self.inner.lost.send(Lost::HandedBack(lease)).is_ok()
+    }
+
     /// Takes a heartbeat.
     pub fn heartbeat(&self, beat: Heartbeat) {
         if let Ok(mut last) = self.worker.beat.lock() {
@@ -255,6 +294,7 @@ impl Drop for WorkerSession {
         self.worker.closed.cancel();
         self.worker.slots.close();
         self.inner.workers.remove_if(&self.worker.info.worker_id, |_, worker| worker.id == self.worker.id);
+        self.inner.crew_changed();
         metrics::gauge!("aiox_worker_pool_connected").decrement(1.0);
         let mine: Vec<Uuid> =
             self.inner.leases.iter().filter(|lease| lease.worker.id == self.worker.id).map(|lease| *lease.key()).collect();

@@ -70,6 +70,10 @@ pub struct TaskOutcome {
     pub input_tokens: u64,
     /// Tokens of the answer.
     pub output_tokens: u64,
+    /// Milliseconds that the worker took, as it says.
+    pub duration_ms: u64,
+    /// Why the model stopped, if the worker says so: `stop`, `length`, `tool_calls` or `content_filter`.
+    pub finish_reason: Option<&'static str>,
     /// Why there is no answer.
     pub error: Option<RunError>,
 }
@@ -89,7 +93,16 @@ pub(super) fn ending(row: &RunRow, outcome: TaskOutcome, message: Uuid, reply: U
     match outcome.error {
         None => {
             let text = bounded(outcome.text);
-            let payload = json!({ "status": "completed", "output": { "type": "text", "text": text }, "usage": usage, "model": model });
+            let mut payload = json!({
+                "status": "completed",
+                "output": { "type": "text", "text": text },
+                "usage": usage,
+                "model": model,
+                "duration_ms": outcome.duration_ms,
+            });
+            if let Some(reason) = outcome.finish_reason {
+                payload["finish_reason"] = reason.into();
+            }
             let reply = reply_for(row, reply, Ok(&text));
             let end = Ending {
                 output: Some(text),
@@ -102,7 +115,7 @@ pub(super) fn ending(row: &RunRow, outcome: TaskOutcome, message: Uuid, reply: U
             (end, "run.completed", payload)
         }
         Some(error) => {
-            let payload = json!({ "status": "failed", "error": error, "usage": usage });
+            let payload = json!({ "status": "failed", "error": error, "usage": usage, "duration_ms": outcome.duration_ms });
             let reply = reply_for(row, reply, Err(&error));
             let end = Ending {
                 error: serde_json::to_string(&error).ok(),

@@ -9,4 +9,6 @@ mod cancel;
 mod peers;
 mod runs;
 mod secrets;
+mod tenants;
+mod worker_credentials;
 mod workers;

@@ -20,8 +20,14 @@ impl Ca {
     }
 
     pub fn leaf(&self, name: &str) -> (String, String) {
+        self.leaf_with(name, None)
+    }
+
+    /// A leaf with a URI beside its name.
+    pub fn leaf_with(&self, name: &str, uri: Option<&str>) -> (String, String) {
         let key = rcgen::KeyPair::generate().unwrap();
-        let params = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
+        let mut params = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
+        params.subject_alt_names.extend(uri.map(|uri| rcgen::SanType::URI(uri.try_into().unwrap())));
         let cert = params.signed_by(&key, &self.issuer).unwrap();
         (cert.pem(), key.serialize_pem())
     }

@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Mutex;
 
 use aiox_core::Result;
-use aiox_core::ports::{Events, Offers, Signal, SignalReader, Waiting, WorkQueue};
+use aiox_core::ports::{Events, Offers, Signal, SignalReader, Stranded, Waiting, WorkQueue};
 use aiox_model::RunId;
 use async_trait::async_trait;
 use tokio::sync::{Notify, mpsc};
@@ -63,10 +63,14 @@ impl WorkQueue for Queue {
         Ok(waiting.len() < before)
     }
 
-    async fn depth(&self, workers: &[Offers]) -> (usize, usize) {
+    async fn depth(&self) -> usize {
+        self.waiting.lock().unwrap().len()
+    }
+
+    async fn stranded(&self, workers: &[Offers]) -> Vec<Stranded> {
         let waiting = self.waiting.lock().unwrap();
-        let lonely = waiting.iter().filter(|one| !workers.iter().any(|offers| offers.fits(&one.needs))).count();
-        (waiting.len(), lonely)
+        let lonely = waiting.iter().filter(|one| !workers.iter().any(|offers| offers.fits(&one.needs)));
+        lonely.map(|one| Stranded { needs: one.needs.clone(), runs: vec![(one.run, one.patience)] }).collect()
     }
 }
 

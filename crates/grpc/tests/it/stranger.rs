@@ -3,7 +3,9 @@
 use aiox_proto::worker::v1::server_message::Payload as FromHub;
 use aiox_proto::worker::v1::worker_message::Payload as ToHub;
 use aiox_proto::worker::v1::worker_service_client::WorkerServiceClient;
-use aiox_proto::worker::v1::{HeartbeatRequest, RegisterAck, RegisterWorker, ServerMessage, TaskRequest, TaskResponse, WorkerMessage};
+use aiox_proto::worker::v1::{
+    HeartbeatRequest, IssueTokenRequest, RegisterAck, RegisterWorker, ServerMessage, TaskRequest, TaskResponse, WorkerMessage,
+};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Endpoint};
@@ -47,6 +49,20 @@ pub fn keyed<T>(message: T) -> Request<T> {
     request
 }
 
+/// A request with a token.
+pub fn bearing<T>(token: &str, message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+    request
+}
+
+/// A token for a worker, by what the request carries.
+pub async fn token(client: &mut WorkerServiceClient<Channel>, request: Request<IssueTokenRequest>) -> Result<String, Status> {
+    let issued = client.issue_token(request).await?.into_inner();
+    assert!(issued.expires_in_ms > 0);
+    Ok(issued.token)
+}
+
 impl Stranger {
     pub async fn connect(url: &str) -> WorkerServiceClient<Channel> {
         WorkerServiceClient::connect(url.to_owned()).await.unwrap()
@@ -69,10 +85,29 @@ impl Stranger {
         Self::open_on(WorkerServiceClient::new(channel)).await.unwrap()
     }
 
-    pub async fn open_on(mut client: WorkerServiceClient<Channel>) -> Result<Self, Status> {
+    pub async fn open_on(client: WorkerServiceClient<Channel>) -> Result<Self, Status> {
+        Self::open_as(client, keyed).await
+    }
+
+    /// Likewise, with metadata of the caller's choice.
+    pub async fn open_as(
+        mut client: WorkerServiceClient<Channel>,
+        with: impl FnOnce(ReceiverStream<WorkerMessage>) -> Request<ReceiverStream<WorkerMessage>>,
+    ) -> Result<Self, Status> {
         let (out, outgoing) = mpsc::channel(256);
-        let incoming = client.task_stream(keyed(ReceiverStream::new(outgoing))).await?.into_inner();
+        let incoming = client.task_stream(with(ReceiverStream::new(outgoing))).await?.into_inner();
         Ok(Self { client, out, incoming })
+    }
+
+    /// How the hub ends the stream: none when without a word.
+    pub async fn farewell(&mut self) -> Option<Status> {
+        loop {
+            match within(self.incoming.message()).await {
+                Ok(Some(_)) => {}
+                Ok(None) => return None,
+                Err(status) => return Some(status),
+            }
+        }
     }
 
     /// A registered worker.

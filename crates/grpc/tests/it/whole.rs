@@ -1,10 +1,9 @@
 //! The door with this project's own worker in front of it.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aiox_core::ports::Signal;
-use aiox_grpc::{Certificates, Options};
+use aiox_grpc::{Admission, Known, Options};
 use aiox_model::run::RunStatus;
 use aiox_worker::{Credential, IdentityFiles, WorkerConfig, WorkerError, run};
 use serde_json::Map;
@@ -13,7 +12,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::pki::Ca;
-use crate::world::{KEY, World, within};
+use crate::world::{KEY, World, admission_of, within};
 
 struct Worker {
     shutdown: CancellationToken,
@@ -118,8 +117,10 @@ async fn a_worker_with_a_certificate_needs_no_key() {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let ca = Ca::new();
     let (_keep, tls) = watch::channel(ca.server());
-    let auth = Arc::new(Certificates { and: None });
-    let world = World::start_with(Options::default(), Some(tls), Some(auth)).await;
+    // Tokens that last for so short a time are renewed several times below.
+    let (_known, admission) = admission_of(Known::default());
+    let admission = Admission { token_life: Duration::from_secs(2), ..admission };
+    let world = World::start_with(Options::default(), Some(tls), Some(admission)).await;
     let files = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| {
         let path = files.path().join(name);
@@ -135,6 +136,12 @@ async fn a_worker_with_a_certificate_needs_no_key() {
     let agent = world.agent("echo", Map::new()).await;
     let run = world.submit(agent, "echo", "hello").await;
     assert_eq!(world.ended(run).await.worker.as_deref(), Some("w1"));
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(5) {
+        let run = world.submit(agent, "echo", "again").await;
+        assert_eq!(world.ended(run).await.attempt, 1);
+        assert_eq!(world.dispatch.workers().len(), 1, "the session was never dropped");
+    }
     shutdown.cancel();
     within(running).await.unwrap().unwrap();
 }

@@ -4,11 +4,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aiox_app::{Dispatch, DispatchOptions, HubNames, Replies, Vault};
+use aiox_app::{Dispatch, DispatchOptions, HubNames, Replies, Urgency, Vault};
 use aiox_core::ports::{Clock, Events, Ids, Needs, Signal, SignalReader, Waiting, WorkQueue};
-use aiox_core::{Role, quota, run as rules};
+use aiox_core::{Role, quota};
 use aiox_crypto::system::{SystemClock, SystemIds};
-use aiox_grpc::{ApiKeys, Options, TlsConfig, WorkerAuth, serve};
+use aiox_crypto::worker_token::WorkerTokens;
+use aiox_grpc::{Admission, Known, Options, TlsConfig, serve};
 use aiox_model::agent::Visibility;
 use aiox_model::{AgentId, RunId, TenantId, UserId};
 use aiox_store::accounts::UserRow;
@@ -19,6 +20,7 @@ use aiox_store::{Accept, Accepted, Journal, Store, StoreOptions, accounts, agent
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -60,6 +62,19 @@ pub async fn within<F: Future>(future: F) -> F::Output {
     tokio::time::timeout(Duration::from_secs(30), future).await.unwrap()
 }
 
+/// Who is let in, and the way to change it.
+pub fn admission_of(known: Known) -> (watch::Sender<Arc<Known>>, Admission) {
+    let (change, known) = watch::channel(Arc::new(known));
+    let admission = Admission {
+        known,
+        tokens: WorkerTokens::new("hub-a.example", &"s".repeat(32).into()).unwrap(),
+        domain: "hub-a.example".into(),
+        token_life: Duration::from_secs(300),
+        clock: Arc::new(SystemClock),
+    };
+    (change, admission)
+}
+
 impl World {
     pub async fn start() -> Self {
         Self::start_with(Options::default(), None, None).await
@@ -70,9 +85,9 @@ impl World {
         Self::start_at(dir, address, Options::default(), None, None).await
     }
 
-    pub async fn start_with(options: Options, tls: Option<TlsConfig>, auth: Option<Arc<dyn WorkerAuth>>) -> Self {
+    pub async fn start_with(options: Options, tls: Option<TlsConfig>, admission: Option<Admission>) -> Self {
         let dir = Arc::new(tempfile::tempdir().unwrap());
-        Self::start_at(dir, ([127, 0, 0, 1], 0).into(), options, tls, auth).await
+        Self::start_at(dir, ([127, 0, 0, 1], 0).into(), options, tls, admission).await
     }
 
     async fn start_at(
@@ -80,7 +95,7 @@ impl World {
         address: SocketAddr,
         options: Options,
         tls: Option<TlsConfig>,
-        auth: Option<Arc<dyn WorkerAuth>>,
+        admission: Option<Admission>,
     ) -> Self {
         let store = Store::open(StoreOptions::Sqlite(dir.path().join("hub.db"))).await.unwrap();
         let (journal, journal_task) = Journal::new(store.clone());
@@ -99,7 +114,7 @@ impl World {
             vault.clone(),
             Replies::new(store.clone(), journal.clone()),
             HubNames::new("hub-a.example"),
-            DispatchOptions { default_provider: "echo".into(), weights: rules::Weights::default() },
+            DispatchOptions { default_provider: "echo".into(), urgency: Urgency::default() },
         );
         let now = clock.now();
         let mut tx = store.begin().await.unwrap();
@@ -134,8 +149,8 @@ impl World {
         let scheme = if tls.is_some() { "https" } else { "http" };
         let url = format!("{scheme}://localhost:{}", address.port());
         let shutdown = CancellationToken::new();
-        let keys = ApiKeys::new(Some(&KEY.into()), &[].into()).unwrap();
-        let serving = serve(listener, tls, auth.unwrap_or_else(|| Arc::new(keys)), dispatch.clone(), options, shutdown.clone());
+        let admission = admission.unwrap_or_else(|| admission_of(Known::shared(&KEY.into()).unwrap()).1);
+        let serving = serve(listener, tls, admission, dispatch.clone(), options, shutdown.clone());
         let door = tokio::spawn(async move { serving.await.unwrap() });
         Self { url, dispatch, shutdown, door, store, journal, queue, signals, tenant, owner, vault, background, address, dir }
     }
@@ -205,12 +220,13 @@ impl World {
             door: "rest",
             priority: 1,
             input: input.into(),
-            reserved: 1,
+            reserved: quota::reserve(input, 1024),
             limits: quota::Limits {
                 tokens_day: u64::from(u32::MAX),
                 tokens_minute: u64::from(u32::MAX),
                 requests_day: u64::from(u32::MAX),
             },
+            tenant_limits: aiox_core::tenant::Limits::default(),
             idempotency: None,
             reply: None,
             timeout_ms,
@@ -229,8 +245,9 @@ impl World {
                 run: RunId(run),
                 tenant: self.tenant,
                 conversation: conversation.into(),
-                needs: Needs { provider: provider.into(), labels: [].into() },
+                needs: Needs { provider: provider.into(), ..Needs::default() },
                 order: now.micros(),
+                patience: Duration::from_millis(timeout_ms),
             })
             .await
             .unwrap();

@@ -1,5 +1,7 @@
 //! What administrators of a tenant do.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use aiox_core::{Error, Role, Scope};
 use aiox_model::{
     UserId,
@@ -47,7 +49,11 @@ pub(super) struct Worker {
     worker_id: String,
     protocol: u32,
     providers: Vec<String>,
-    labels: std::collections::BTreeMap<String, String>,
+    /// As `provider/model`; a provider without any serves every model.
+    models: BTreeSet<String>,
+    pool: String,
+    tools: BTreeSet<String>,
+    labels: BTreeMap<String, String>,
     max_concurrent: u32,
     free_slots: usize,
     active_tasks: u32,
@@ -62,6 +68,21 @@ pub(super) struct Workers {
     waiting: usize,
     /// Those of them that no connected worker can serve.
     unserved: usize,
+    /// What those need.
+    unserved_needs: Vec<Unserved>,
+}
+
+#[derive(Serialize)]
+struct Unserved {
+    runs: usize,
+    /// `worker`, `combination`, or those of `provider`, `model`, `pool`, `tools` and `labels` that no worker meets.
+    missing: Vec<&'static str>,
+    provider: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    model: Option<String>,
+    pool: String,
+    tools: BTreeSet<String>,
+    labels: BTreeMap<String, String>,
 }
 
 fn role(text: Option<&str>) -> Result<Option<Role>> {
@@ -105,6 +126,9 @@ pub(super) async fn workers(State(app): State<App>, Signed(caller): Signed) -> R
         worker_id: info.worker_id,
         protocol: info.protocol,
         providers: info.providers,
+        models: info.models,
+        pool: info.pool,
+        tools: info.tools,
         labels: info.labels,
         max_concurrent: info.max_concurrent,
         free_slots,
@@ -114,5 +138,14 @@ pub(super) async fn workers(State(app): State<App>, Signed(caller): Signed) -> R
     });
     let workers = workers.collect();
     let (waiting, unserved) = app.dispatch.waiting().await;
-    Ok(data(Workers { workers, waiting, unserved }))
+    let stranded = app.dispatch.stranded().await.into_iter().map(|(lane, missing)| Unserved {
+        runs: lane.runs.len(),
+        missing,
+        provider: lane.needs.provider,
+        model: lane.needs.model,
+        pool: lane.needs.pool,
+        tools: lane.needs.tools,
+        labels: lane.needs.labels,
+    });
+    Ok(data(Workers { workers, waiting, unserved, unserved_needs: stranded.collect() }))
 }

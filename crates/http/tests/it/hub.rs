@@ -4,7 +4,7 @@ use std::{collections::HashSet, net::SocketAddr, sync::Arc, time::Duration};
 
 use aiox_app::{
     Accounts, AccountsOptions, Agents, Directory, Dispatch, DispatchOptions, Federated, HubNames, PeerBook, Replies, Runs, RunsOptions,
-    SignUp, Task, TaskOutcome, Vault, WorkerInfo, WorkerSession,
+    SignUp, Task, TaskOutcome, TenantBook, Tenants, Urgency, Vault, WorkerInfo, WorkerSession,
     federated::{Draft, PeerWire},
 };
 use aiox_bus::{MemoryEvents, MemoryQueue};
@@ -13,7 +13,6 @@ use aiox_core::{
     Error, Result, Role,
     ports::{Clock, Ids, RateLimiter},
     quota::Limits,
-    run::Weights,
 };
 use aiox_crypto::{
     system::{SystemClock, SystemIds},
@@ -69,6 +68,7 @@ pub struct Hub {
     pub accounts: Accounts,
     pub store: Store,
     vault: Vault,
+    book: TenantBook,
     dispatch: Dispatch,
     _stop: tokio_util::sync::DropGuard,
     _directory: tempfile::TempDir,
@@ -78,12 +78,20 @@ pub struct Hub {
 pub struct Setting {
     pub limited: bool,
     pub limits: Limits,
+    /// Limits at `/v1` of tenants that set none.
+    pub node_limits: aiox_core::tenant::Limits,
     pub options: HttpOptions,
 }
 impl Default for Setting {
     fn default() -> Self {
         let limits = Limits { tokens_day: 10_000_000, tokens_minute: 10_000_000, requests_day: 10_000 };
-        Self { limited: false, limits, options: HttpOptions { run_timeout: Duration::from_secs(20), ..HttpOptions::default() } }
+        let node_limits = aiox_core::tenant::Limits::default();
+        Self {
+            limited: false,
+            limits,
+            node_limits,
+            options: HttpOptions { run_timeout: Duration::from_secs(20), ..HttpOptions::default() },
+        }
     }
 }
 
@@ -108,13 +116,15 @@ impl Hub {
         let finder = Directory::new(store.clone(), names.clone());
         let federated =
             Federated::new(store.clone(), journal.clone(), events.clone(), clock.clone(), ids.clone(), replies.clone(), Arc::new(Alone));
-        let accounts = accounts(&store, &vault, setting.limits, tenant);
+        let book = TenantBook::new(store.clone(), clock.clone(), setting.node_limits);
+        let accounts = accounts(&store, &vault, setting.limits, tenant, &book);
         let agents = Agents::new(store.clone(), vault.clone(), finder.clone(), clock.clone(), ids.clone(), "echo".into());
         let runs_options = RunsOptions {
             default_provider: "echo".into(),
             known_providers: HashSet::from(["echo".to_owned()]),
             max_timeout_ms: 20_000,
-            weights: Weights::default(),
+            tenants: book.clone(),
+            urgency: Urgency::default(),
         };
         let runs = Runs::new(
             store.clone(),
@@ -128,7 +138,7 @@ impl Hub {
             federated,
             runs_options,
         );
-        let dispatch_options = DispatchOptions { default_provider: "echo".into(), weights: Weights::default() };
+        let dispatch_options = DispatchOptions { default_provider: "echo".into(), urgency: Urgency::default() };
         let (dispatch, watch) = Dispatch::new(
             store.clone(),
             journal,
@@ -148,6 +158,15 @@ impl Hub {
             accounts: accounts.clone(),
             agents,
             runs,
+            tenants: Tenants::new(
+                store.clone(),
+                vault.clone(),
+                book.clone(),
+                clock.clone(),
+                ids.clone(),
+                &HubNames::new("hub-a.example"),
+                tenant.into(),
+            ),
             peers: PeerBook::new(store.clone(), tenant, clock, ids),
             dispatch: dispatch.clone(),
             limiter,
@@ -173,6 +192,7 @@ impl Hub {
             accounts,
             store,
             vault,
+            book,
             dispatch,
             _stop: stop.drop_guard(),
             _directory: directory,
@@ -218,7 +238,7 @@ impl Hub {
     /// The access token of a new user of another tenant of this hub.
     pub async fn tenant_user(&self, name: &str, tenant: Uuid) -> String {
         let email = format!("{name}@mail.example");
-        let there = accounts(&self.store, &self.vault, Limits::default(), tenant);
+        let there = accounts(&self.store, &self.vault, Limits::default(), tenant, &self.book);
         there.seed_user(&email, name, "correct horse battery".to_owned().into(), Role::User).await.unwrap();
         self.login(&email).await
     }
@@ -238,13 +258,8 @@ impl Hub {
 
     /// A connected worker that does nothing yet.
     pub fn connect(&self, id: &str) -> Arc<WorkerSession> {
-        let info = WorkerInfo {
-            worker_id: id.into(),
-            max_concurrent: 8,
-            providers: vec!["echo".into()],
-            labels: std::collections::BTreeMap::new(),
-            protocol: 1,
-        };
+        let info =
+            WorkerInfo { worker_id: id.into(), max_concurrent: 8, providers: vec!["echo".into()], protocol: 1, ..WorkerInfo::default() };
         Arc::new(self.dispatch.register(info).unwrap())
     }
 
@@ -262,9 +277,10 @@ impl Hub {
     }
 }
 
-fn accounts(store: &Store, vault: &Vault, limits: Limits, tenant: Uuid) -> Accounts {
+fn accounts(store: &Store, vault: &Vault, limits: Limits, tenant: Uuid, book: &TenantBook) -> Accounts {
     let tokens = Tokens::new("hub-a.example", &"a".repeat(32).into(), &"b".repeat(32).into(), 900, 3600).unwrap();
-    let options = AccountsOptions { sign_up: SignUp::Open, limits, remote_limits: limits, default_tenant: tenant.into() };
+    let options =
+        AccountsOptions { sign_up: SignUp::Open, limits, remote_limits: limits, default_tenant: tenant.into(), tenants: book.clone() };
     Accounts::new(store.clone(), vault.clone(), tokens, HubNames::new("hub-a.example"), Arc::new(SystemClock), Arc::new(SystemIds), options)
 }
 

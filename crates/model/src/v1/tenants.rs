@@ -141,7 +141,8 @@ pub struct StorageQuotas {
 /// A whole number is written as one: `10`, not `10.0`.
 fn plain_number<S: Serializer>(value: &Option<f64>, to: S) -> Result<S::Ok, S::Error> {
     match value {
-        Some(value) if value.fract() == 0.0 && value.abs() < 9_007_199_254_740_992.0 => {
+        Some(value) if value.fract() == 0.0 && value.abs() < 9_007_199_254_740_992.0 =>
+        {
             #[expect(clippy::cast_possible_truncation, reason = "whole, and below the bound of exact whole numbers")]
             to.serialize_i64(*value as i64)
         }

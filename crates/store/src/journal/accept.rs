@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use aiox_core::{Error, Result, quota};
+use aiox_core::{Error, Result, quota, tenant};
 use aiox_model::{Ts, run::RunStatus};
 use uuid::Uuid;
 
@@ -13,6 +13,7 @@ use crate::{
     db::{exec, row},
     quotas::{self, Take},
     rows::signed,
+    tenant_use,
 };
 
 /// A run to accept. Ids and times come from the use case.
@@ -44,6 +45,8 @@ pub struct Accept {
     pub reserved: u64,
     /// Allowance of the principal.
     pub limits: quota::Limits,
+    /// Limits of the tenant; a tenant without any costs nothing here.
+    pub tenant_limits: tenant::Limits,
     /// Idempotency key with the digest of the request.
     pub idempotency: Option<(String, Vec<u8>)>,
     /// Where the answer goes besides the run (JSON).
@@ -122,6 +125,8 @@ pub enum Accepted {
     KeyConflict,
     /// The allowance is used up.
     OverQuota(quotas::Exhausted),
+    /// A limit of the tenant is reached.
+    Denied(tenant::Denied),
     /// This envelope is known: its stored digest and verdict.
     Seen {
         /// Digest of the envelope received first.
@@ -167,13 +172,18 @@ pub(super) async fn apply(tx: &mut Tx, accept: &Accept, rows: &mut Rows) -> Resu
     if made == 0 {
         return replay(tx, accept, key.as_deref(), digest.as_deref()).await;
     }
+    if accept.tenant_limits.limit_runs()
+        && let Err(denied) = tenant_use::admit(tx, accept.tenant, accept.run, &accept.tenant_limits, accept.reserved, accept.at).await?
+    {
+        forget(tx, accept).await?;
+        return Ok(Accepted::Denied(denied));
+    }
     let take = Take { principal: &accept.principal, at: accept.at, tokens: accept.reserved, limits: accept.limits };
     if let Err(exhausted) = quotas::take(tx, &take).await? {
-        exec!(tx, "DELETE FROM runs WHERE id = $1", accept.run)?;
-        if let Some(inbound) = &accept.inbound {
-            // The sender may try again when the allowance is back: nothing of this attempt stays.
-            exec!(tx, "DELETE FROM fed_inbox WHERE origin = $1 AND id = $2", &inbound.origin, inbound.id)?;
+        if let Some(budget) = accept.tenant_limits.budget {
+            tenant_use::settle(tx, accept.tenant, &budget.window.id(accept.at), -signed(accept.reserved), 0).await?;
         }
+        forget(tx, accept).await?;
         return Ok(Accepted::OverQuota(exhausted));
     }
     exec!(
@@ -207,6 +217,15 @@ pub(super) async fn apply(tx: &mut Tx, accept: &Accept, rows: &mut Rows) -> Resu
     });
     rows.audit.push(accept.audit.clone());
     Ok(Accepted::New)
+}
+
+/// Removes a refused run. The sender may try again when there is room: nothing of this attempt stays.
+async fn forget(tx: &mut Tx, accept: &Accept) -> Result<()> {
+    exec!(tx, "DELETE FROM runs WHERE id = $1", accept.run)?;
+    if let Some(inbound) = &accept.inbound {
+        exec!(tx, "DELETE FROM fed_inbox WHERE origin = $1 AND id = $2", &inbound.origin, inbound.id)?;
+    }
+    Ok(())
 }
 
 async fn replay(tx: &mut Tx, accept: &Accept, key: Option<&str>, digest: Option<&[u8]>) -> Result<Accepted> {

@@ -11,6 +11,7 @@ use crate::{
     db::row,
     quotas::{self, Settle},
     rows::{signed, unsigned},
+    tenant_use,
 };
 
 /// An event to add.
@@ -62,8 +63,8 @@ pub struct Advance {
     pub status: Option<RunStatus>,
     /// Worker that has it now.
     pub worker: Option<String>,
-    /// Whether it was given to a worker once more.
-    pub attempted: bool,
+    /// Added to the count of attempts: 1 when it is given to a worker, -1 when that one gave it back as it left.
+    pub attempts: i64,
     /// Its end.
     pub ending: Option<Ending>,
     /// The audit record.
@@ -77,6 +78,8 @@ struct Moved {
     principal: String,
     reserved_tokens: i64,
     created_at: i64,
+    tenant_id: Uuid,
+    budget_window: Option<String>,
 }
 
 pub(super) async fn apply(tx: &mut Tx, advance: &Advance, rows: &mut Rows) -> Result<Option<u64>> {
@@ -90,11 +93,11 @@ pub(super) async fn apply(tx: &mut Tx, advance: &Advance, rows: &mut Rows) -> Re
          attempt = attempt + $4, started_at = COALESCE(started_at, $5), completed_at = $6, output = $7, error = $8, \
          model_used = COALESCE($9, model_used), input_tokens = $10, output_tokens = $11 \
          WHERE id = $1 AND status IN ('queued', 'running') AND last_seq + 1 = COALESCE($12, last_seq + 1) \
-         RETURNING last_seq, conversation_id, principal, reserved_tokens, created_at",
+         RETURNING last_seq, conversation_id, principal, reserved_tokens, created_at, tenant_id, budget_window",
         advance.run,
         status.map(RunStatus::as_str),
         advance.worker.as_deref(),
-        i64::from(advance.attempted),
+        advance.attempts,
         started.then_some(advance.at.micros()),
         ending.map(|_| advance.at.micros()),
         ending.and_then(|end| end.output.as_deref()),
@@ -120,6 +123,9 @@ pub(super) async fn apply(tx: &mut Tx, advance: &Advance, rows: &mut Rows) -> Re
         let accepted_at = Ts::from_micros(moved.created_at);
         let settle = Settle { principal: &moved.principal, accepted_at, reserved: unsigned(moved.reserved_tokens), used };
         quotas::settle(tx, &settle).await?;
+        if let Some(window) = &moved.budget_window {
+            tenant_use::settle(tx, moved.tenant_id, window, signed(used) - moved.reserved_tokens, 0).await?;
+        }
         if let Some(output) = &end.output {
             rows.messages.push(MessageRow {
                 id: end.message,

@@ -9,6 +9,8 @@ mod federation;
 mod journal;
 mod load;
 mod make;
+mod models;
 mod runs;
 mod schema;
 mod small;
+mod tenants;

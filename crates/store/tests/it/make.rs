@@ -111,6 +111,7 @@ pub fn accept(principal: &str) -> Accept {
         input: "hello".into(),
         reserved: 10,
         limits: PLENTY,
+        tenant_limits: aiox_core::tenant::Limits::default(),
         idempotency: None,
         reply: None,
         timeout_ms: 1000,
@@ -130,7 +131,7 @@ pub fn event(kind: &str, at: Ts) -> NewEvent {
 }
 
 pub fn advance(run: Uuid, kind: &str) -> Advance {
-    Advance { run, at: at(1), event: event(kind, at(1)), status: None, worker: None, attempted: false, ending: None, audit: None }
+    Advance { run, at: at(1), event: event(kind, at(1)), status: None, worker: None, attempts: 0, ending: None, audit: None }
 }
 
 pub fn ending(output: &str) -> Ending {

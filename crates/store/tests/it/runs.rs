@@ -22,7 +22,7 @@ both_dbs!(a_run_is_kept_whole_and_found_every_way, |db| async move {
         journal.accept(run.clone()).await.unwrap();
     }
     let mut started = advance(first.run, "run.started");
-    (started.status, started.worker, started.attempted) = (Some(RunStatus::Running), Some("w1".into()), true);
+    (started.status, started.worker, started.attempts) = (Some(RunStatus::Running), Some("w1".into()), 1);
     assert_eq!(journal.advance(started).await.unwrap(), Some(2));
     let mut reader = store.read().await.unwrap();
     let row = runs::by_id(&mut reader, first.run).await.unwrap().unwrap();
@@ -70,6 +70,8 @@ both_dbs!(a_run_is_kept_whole_and_found_every_way, |db| async move {
     );
     assert_eq!((row.input_tokens, row.output_tokens, row.completed_at), (2, 3, Some(at(1))));
     assert!(runs::unfinished(&mut reader, beginning, 10).await.unwrap().is_empty());
+    assert_eq!(runs::latest_ends(&mut reader, 10).await.unwrap(), [(agent, true), (agent, true)]);
+    assert_eq!(runs::latest_ends(&mut reader, 1).await.unwrap().len(), 1);
     assert!(runs::at_peer(&mut reader, "hub-c.example", 10).await.unwrap().is_empty());
     let events = runs::events(&mut reader, first.run, 0, 10).await.unwrap();
     assert_eq!(events.iter().map(|event| event.kind.as_str()).collect::<Vec<_>>(), ["run.created", "run.started", "run.completed"]);

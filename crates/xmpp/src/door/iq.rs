@@ -73,7 +73,7 @@ impl<H: Hub> Door<H> {
             ("query", ns::VERSION) if !set => Ok(Some(disco::version())),
             ("vCard", ns::VCARD) if !set => Ok(Some(disco::vcard(&face, address.as_str()))),
             ("vcard", disco::NS_VCARD4) if !set => Ok(Some(disco::vcard4(&face, address.as_str()))),
-            ("pubsub", ns::PUBSUB) if !set => disco::published(&face, address.as_str(), payload).map(Some).ok_or_else(Fault::no_item),
+            ("pubsub", ns::PUBSUB) if !set => disco::published(&face, address.as_str(), payload).map(Some).ok_or_else(Fault::unsupported),
             ("command", NS_COMMANDS) if set => self.command(&caller, payload).await.map(Some),
             _ => Err(Fault::unsupported()),
         }

@@ -4,7 +4,7 @@ use std::{collections::HashSet, sync::Arc};
 
 use aiox_app::{
     Accounts, AccountsOptions, Agents, Contacts, Directory, Dispatch, DispatchOptions, Federated, HubNames, Replies, Runs, RunsOptions,
-    SignUp, TaskOutcome, Vault, WorkerInfo, WorkerSession,
+    SignUp, TaskOutcome, Urgency, Vault, WorkerInfo, WorkerSession,
     accounts::Origin,
     federated::{Draft, PeerWire},
 };
@@ -13,7 +13,6 @@ use aiox_core::{
     Error, Result,
     ports::{Clock, Ids},
     quota::Limits,
-    run::Weights,
 };
 use aiox_crypto::{
     system::{SystemClock, SystemIds},
@@ -63,20 +62,23 @@ async fn hub(requests_day: u64) -> Hub {
     let names = HubNames::new("hub-a.example");
     let vault = Vault::new(store.clone(), [7; 32], clock.clone(), ids.clone());
     let (queue, events) = (Arc::new(MemoryQueue::default()), Arc::new(MemoryEvents::default()));
+    let book = aiox_app::TenantBook::new(store.clone(), clock.clone(), aiox_core::tenant::Limits::default());
     let replies = Replies::new(store.clone(), journal.clone());
     let finder = Directory::new(store.clone(), names.clone());
     let federated =
         Federated::new(store.clone(), journal.clone(), events.clone(), clock.clone(), ids.clone(), replies.clone(), Arc::new(Alone));
     let tokens = Tokens::new("hub-a.example", &"a".repeat(32).into(), &"b".repeat(32).into(), 900, 3600).unwrap();
     let limits = Limits { requests_day, ..Limits::default() };
-    let accounts_options = AccountsOptions { sign_up: SignUp::Open, limits, remote_limits: limits, default_tenant: tenant.into() };
+    let accounts_options =
+        AccountsOptions { sign_up: SignUp::Open, limits, remote_limits: limits, default_tenant: tenant.into(), tenants: book.clone() };
     let accounts = Accounts::new(store.clone(), vault.clone(), tokens, names.clone(), clock.clone(), ids.clone(), accounts_options);
     let agents = Agents::new(store.clone(), vault.clone(), finder.clone(), clock.clone(), ids.clone(), "echo".into());
     let runs_options = RunsOptions {
         default_provider: "echo".into(),
         known_providers: HashSet::from(["echo".to_owned()]),
         max_timeout_ms: 60_000,
-        weights: Weights::default(),
+        tenants: book,
+        urgency: Urgency::default(),
     };
     let runs = Runs::new(
         store.clone(),
@@ -90,7 +92,7 @@ async fn hub(requests_day: u64) -> Hub {
         federated,
         runs_options,
     );
-    let dispatch_options = DispatchOptions { default_provider: "echo".into(), weights: Weights::default() };
+    let dispatch_options = DispatchOptions { default_provider: "echo".into(), urgency: Urgency::default() };
     let (dispatch, watch) =
         Dispatch::new(store.clone(), journal, queue, events, clock.clone(), ids, vault, replies.clone(), names, dispatch_options);
     tokio::spawn(watch.run(tokio_util::sync::CancellationToken::new()));
@@ -127,13 +129,8 @@ impl Hub {
 
     /// A worker that answers by what it is asked, or fails when it is asked to.
     fn worker(&self) -> Arc<WorkerSession> {
-        let info = WorkerInfo {
-            worker_id: "w1".into(),
-            max_concurrent: 8,
-            providers: vec!["echo".into()],
-            labels: std::collections::BTreeMap::new(),
-            protocol: 1,
-        };
+        let info =
+            WorkerInfo { worker_id: "w1".into(), max_concurrent: 8, providers: vec!["echo".into()], protocol: 1, ..WorkerInfo::default() };
         let session = Arc::new(self.dispatch.register(info).unwrap());
         let working = Arc::clone(&session);
         tokio::spawn(async move {
