@@ -39,6 +39,8 @@ pub struct Options {
     pub invite: Option<String>,
     /// Where XMPP clients log in.
     pub xmpp: Option<XmppAccess>,
+    /// Other client-facing ports of the same hub.
+    pub other_ports: Vec<Url>,
     /// Which requirements.
     pub profiles: BTreeSet<Profile>,
     /// Only requirements whose id begins with one of these; empty for all.
@@ -61,6 +63,7 @@ impl Options {
             peer_admin: None,
             invite: None,
             xmpp: None,
+            other_ports: Vec::new(),
             profiles: BTreeSet::from(Profile::ALL),
             only: Vec::new(),
             parallel: 8,
@@ -125,6 +128,14 @@ pub(crate) struct Tenant {
     pub(crate) secret: String,
 }
 
+impl Tenant {
+    /// The tenant's service, where a call wants an account.
+    pub(crate) fn account(&self) -> Account {
+        let nothing = String::new;
+        Account { email: nothing(), username: nothing(), password: nothing(), access: self.secret.clone(), refresh: nothing() }
+    }
+}
+
 /// What every case of one judgement shares.
 pub(crate) struct World {
     pub(crate) options: Options,
@@ -139,6 +150,10 @@ pub(crate) struct World {
     peer_user: OnceCell<(Account, Agent)>,
     tenant: OnceCell<Tenant>,
     made: Mutex<Vec<(Url, String, String)>>,
+    /// Answers that do not validate against the document, in words.
+    pub(crate) breaches: Mutex<Vec<String>>,
+    /// Answers that were validated.
+    pub(crate) checked: std::sync::atomic::AtomicUsize,
     /// Some MUST has failed and the judgement ends at the first.
     pub(crate) over: AtomicBool,
 }
@@ -157,6 +172,8 @@ impl World {
             peer_user: OnceCell::new(),
             tenant: OnceCell::new(),
             made: Mutex::default(),
+            breaches: Mutex::default(),
+            checked: std::sync::atomic::AtomicUsize::new(0),
             over: AtomicBool::new(false),
         }))
     }
