@@ -5,7 +5,8 @@
 //! [`Report`]: a [`Verdict`] for every requirement, with the requests and answers of what failed.
 //!
 //! The suite prepares what it needs (accounts, agents) over the same API, under names of its own, and takes it away again. It
-//! knows no other crate of the hub but the XMPP probe, so that it shares no mistake with what it judges.
+//! knows no other crate of the hub but the XMPP probe and the published protocol of workers, so that it shares no mistake with
+//! what it judges: its peer of `aiox-federation/1` is a second implementation, written from the specification.
 //!
 //! To add a case: write the requirement into its chapter, and a function of the same id into the chapter's file below `cases/`.
 //! A test refuses a MUST without a case unless `spec/uncovered.txt` gives a reason, and a case without a requirement.
@@ -16,11 +17,14 @@ mod cases;
 mod exchange;
 mod expected;
 mod judge;
+pub mod mutants;
+mod peer;
 pub mod report;
 mod requirement;
 mod scene;
 mod socket;
 mod stream;
+mod worker;
 mod world;
 
 pub use case::{Case, Outcome, Stop};
@@ -29,4 +33,5 @@ pub use expected::{Expected, ExpectedError};
 pub use judge::{Progress, judge};
 pub use report::{Judgement, Report, Verdict};
 pub use requirement::{Level, Profile, Requirement, requirements, uncovered};
+pub use worker::WorkerAccess;
 pub use world::{Login, Options, XmppAccess};

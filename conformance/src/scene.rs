@@ -56,7 +56,8 @@ impl Scene {
         self.call(Method::POST, path).bearer(&who.access).json(body).send().await
     }
 
-    fn keep(&self, exchange: Exchange) {
+    /// Puts an exchange into the record.
+    pub(crate) fn keep(&self, exchange: Exchange) {
         if let Ok(mut record) = self.record.lock() {
             if record.len() >= KEPT {
                 record.remove(KEPT / 2);

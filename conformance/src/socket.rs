@@ -4,9 +4,16 @@ use std::time::Duration;
 
 use futures::{SinkExt as _, StreamExt as _};
 use serde_json::Value;
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
+use tokio_rustls::{
+    TlsConnector,
+    rustls::{ClientConfig, RootCertStore, pki_types::{CertificateDer, ServerName, pem::PemObject as _}},
+};
 use tokio_tungstenite::{
-    MaybeTlsStream, WebSocketStream, connect_async,
+    WebSocketStream, client_async,
     tungstenite::{Message, client::IntoClientRequest as _},
 };
 
@@ -21,9 +28,12 @@ pub(crate) enum Frame {
     Close(u16),
 }
 
+trait Wire: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Wire for T {}
+
 /// An open socket.
 pub(crate) struct Socket {
-    stream: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    stream: WebSocketStream<Box<dyn Wire>>,
     path: String,
 }
 
@@ -40,10 +50,14 @@ impl Socket {
             url.query_pairs_mut().append_pair("token", token);
         }
         let request = url.as_str().into_client_request().map_err(|error| bad(&error))?;
-        let opened = tokio::time::timeout(Duration::from_secs(15), connect_async(request)).await;
+        let opened = tokio::time::timeout(Duration::from_secs(15), async {
+            let wire = wire(&url, scene.world.options.ca.as_deref()).await.map_err(|error| bad(&error))?;
+            client_async(request, wire).await.map_err(|error| Stop::Failed(format!("WebSocket {path}: it does not open: {error}")))
+        })
+        .await;
         match opened {
             Ok(Ok((stream, _))) => Ok(Self { stream, path: path.to_owned() }),
-            Ok(Err(error)) => Err(Stop::Failed(format!("WebSocket {path}: it does not open: {error}"))),
+            Ok(Err(stop)) => Err(stop),
             Err(_) => Err(bad(&"no answer within 15 s")),
         }
     }
@@ -79,4 +93,22 @@ impl Socket {
             other => Err(Stop::Failed(format!("WebSocket {}: expected a text frame within {within:?}, got {other:?}", self.path))),
         }
     }
+}
+
+/// A connection to the URL's host, in TLS where the scheme asks for it.
+async fn wire(url: &reqwest::Url, ca: Option<&[u8]>) -> std::io::Result<Box<dyn Wire>> {
+    let bad = |text: &str| std::io::Error::new(std::io::ErrorKind::InvalidInput, text.to_owned());
+    let (host, port) = (url.host_str().unwrap_or_default().to_owned(), url.port_or_known_default().unwrap_or(80));
+    let tcp = TcpStream::connect((host.trim_matches(['[', ']']), port)).await?;
+    if url.scheme() == "ws" {
+        return Ok(Box::new(tcp));
+    }
+    let mut roots = RootCertStore::empty();
+    for authority in ca.into_iter().flat_map(CertificateDer::pem_slice_iter) {
+        let authority = authority.map_err(|_| bad("the authority is no PEM certificate"))?;
+        roots.add(authority).map_err(|_| bad("the authority is no certificate"))?;
+    }
+    let config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    let name = ServerName::try_from(host).map_err(|_| bad("the host is no name"))?;
+    Ok(Box::new(TlsConnector::from(std::sync::Arc::new(config)).connect(name, tcp).await?))
 }

@@ -39,6 +39,10 @@ pub struct Options {
     pub invite: Option<String>,
     /// Where XMPP clients log in.
     pub xmpp: Option<XmppAccess>,
+    /// Where workers dial in.
+    pub worker: Option<crate::worker::WorkerAccess>,
+    /// Authorities (PEM) that are believed beside the public ones.
+    pub ca: Option<Vec<u8>>,
     /// Other client-facing ports of the same hub.
     pub other_ports: Vec<Url>,
     /// Which requirements.
@@ -63,6 +67,8 @@ impl Options {
             peer_admin: None,
             invite: None,
             xmpp: None,
+            worker: None,
+            ca: None,
             other_ports: Vec::new(),
             profiles: BTreeSet::from(Profile::ALL),
             only: Vec::new(),
@@ -160,11 +166,12 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(options: Options) -> Result<Arc<Self>, reqwest::Error> {
+        let common = client(None, options.ca.as_deref())?;
         Ok(Arc::new(Self {
             options,
             mark: Uuid::new_v4().simple().to_string()[..10].to_owned(),
             clients: Mutex::new(1),
-            common: client(None)?,
+            common,
             alice: OnceCell::new(),
             bob: OnceCell::new(),
             admin: OnceCell::new(),
@@ -196,7 +203,8 @@ impl World {
         };
         // The mark keeps two judgements in a row from using up each other's limit.
         let [a, b] = [self.mark.as_bytes()[0], self.mark.as_bytes()[1]];
-        client(Some(IpAddr::V4(Ipv4Addr::new(127, 100 + a % 100, b, number.max(2))))).map_err(|error| Stop::Harness(error.to_string()))
+        let address = IpAddr::V4(Ipv4Addr::new(127, 100 + a % 100, b, number.max(2)));
+        client(Some(address), self.options.ca.as_deref()).map_err(|error| Stop::Harness(error.to_string()))
     }
 
     /// The account that most cases use.
@@ -365,8 +373,12 @@ pub(crate) fn echo_agent(name: &str, visibility: &str) -> Value {
     })
 }
 
-fn client(from: Option<IpAddr>) -> Result<Client, reqwest::Error> {
-    Client::builder()
+pub(crate) fn client(from: Option<IpAddr>, ca: Option<&[u8]>) -> Result<Client, reqwest::Error> {
+    let mut builder = Client::builder();
+    for authority in ca.map(reqwest::Certificate::from_pem_bundle).transpose()?.unwrap_or_default() {
+        builder = builder.add_root_certificate(authority);
+    }
+    builder
         .local_address(from)
         .connect_timeout(Duration::from_secs(10))
         // The suite judges redirects, so it follows none.

@@ -1,6 +1,7 @@
 //! The cases, a file a chapter.
 
 mod agents;
+mod chat;
 mod common;
 mod errors;
 mod federation;
