@@ -470,6 +470,9 @@ pub struct Conformance {
     /// Stop at the first requirement that fails
     #[arg(long)]
     pub fail_fast: bool,
+    /// Test the suite itself: break the hub in many ways, one at a time, behind a proxy; write what the suite noticed here
+    #[arg(long, value_name = "FILE")]
+    pub mutants: Option<PathBuf>,
     /// The local mesh.
     #[command(flatten)]
     pub place: Place,

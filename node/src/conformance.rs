@@ -2,7 +2,7 @@
 
 use std::{path::Path, process::ExitCode};
 
-use aiox_conformance::{Expected, Login, Options, Profile, Progress, Verdict, XmppAccess, judge, report};
+use aiox_conformance::{Expected, Login, Options, Profile, Progress, Verdict, XmppAccess, judge, mutants, report};
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
@@ -32,6 +32,9 @@ async fn run(command: Conformance) -> Result<u8> {
         None => Expected::default(),
     };
     let options = options(&command)?;
+    if let Some(file) = &command.mutants {
+        return hunt(&options, file).await;
+    }
     let report = judge(options, &expected, progress).await.map_err(anyhow::Error::msg)?;
     if let Some(file) = &command.results {
         write(file, &report::lines(&report))?;
@@ -50,6 +53,19 @@ async fn run(command: Conformance) -> Result<u8> {
         None => say::result(text.trim_end()),
     }
     Ok(report.exit_code())
+}
+
+/// Lets the suite judge broken hubs. Exit code 1 when one of them passes for a good one.
+async fn hunt(options: &Options, file: &Path) -> Result<u8> {
+    let fates = mutants::hunt(options, |fate| {
+        let verdict = if fate.caught_by.is_some() { "caught" } else { "SURVIVED" };
+        say::news(&format!("{} {verdict}: {}", fate.breaks, fate.mutant));
+    })
+    .await
+    .map_err(anyhow::Error::msg)?;
+    write(file, &format!("{}\n", serde_json::to_string_pretty(&fates)?))?;
+    say::result(&format!("{} of {} mutants were caught", fates.caught, fates.total));
+    Ok(u8::from(fates.caught < fates.total))
 }
 
 fn progress(at: Progress) {
