@@ -14,6 +14,7 @@
 
 mod case;
 mod cases;
+mod contact;
 mod exchange;
 mod expected;
 mod judge;

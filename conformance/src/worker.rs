@@ -170,7 +170,7 @@ impl Session {
 
     /// The next task.
     pub(crate) async fn task(&mut self) -> Result<TaskRequest, Stop> {
-        let of = |message: &FromHub| if let FromHub::TaskRequest(task) = message { Some(task.clone()) } else { None };
+        let of = |message: &FromHub| if let FromHub::TaskRequest(task) = message { Some(TaskRequest::clone(task)) } else { None };
         self.wait("a task", SOON, of).await
     }
 

@@ -423,8 +423,9 @@ async fn a_stored_result(scene: Scene) -> Outcome {
 async fn signs_of_life(scene: Scene) -> Outcome {
     let stage = Stage::set(scene).await?;
     let worker = stage.worker().await?;
+    let door = &stage.door;
     let beat = |id: String| async move {
-        let answer = stage.door.heartbeat(&id, KeyShown::Right).await?;
+        let answer = door.heartbeat(&id, KeyShown::Right).await?;
         answer.map_err(|status| Stop::Failed(format!("Heartbeat of {id} ended with {status}")))
     };
     let id = worker.worker_id.clone();

@@ -68,6 +68,8 @@ pub(crate) struct Script {
 pub(crate) struct Seen {
     pub(crate) method: String,
     pub(crate) path: String,
+    /// `after` of the query, else 0.
+    pub(crate) after: u64,
     pub(crate) authorization: Option<String>,
     /// Thumbprint of the certificate that the target showed.
     pub(crate) certificate: String,
@@ -88,6 +90,13 @@ pub(super) struct State {
     era: watch::Sender<u64>,
     receipts: Arc<Key>,
     forger: Key,
+}
+
+impl State {
+    fn failed(&self) {
+        self.failed.fetch_add(1, Ordering::Relaxed);
+        self.changed.send_modify(|count| *count += 1);
+    }
 }
 
 /// The listener and its record. Dropping it closes both ports.
@@ -170,7 +179,7 @@ impl Door {
         lock(&self.state.fetched).clone()
     }
 
-    /// How many handshakes the target, or somebody else, broke off.
+    /// How many connections did not come to be: the target broke off the handshake, or the peer was away.
     pub(crate) fn failed_handshakes(&self) -> usize {
         self.state.failed.load(Ordering::Relaxed)
     }
@@ -222,15 +231,12 @@ async fn serve(listener: TcpListener, state: Arc<State>, acceptor: TlsAcceptor) 
 async fn connection(tcp: TcpStream, state: Arc<State>, acceptor: TlsAcceptor) {
     let mut era = state.era.subscribe();
     if *era.borrow_and_update() % 2 == 1 {
-        return;
+        return state.failed();
     }
     let _ = tcp.set_nodelay(true);
     let tls = match acceptor.accept(tcp).await {
         Ok(tls) => tls,
-        Err(_) => {
-            state.failed.fetch_add(1, Ordering::Relaxed);
-            return state.changed.send_modify(|count| *count += 1);
-        }
+        Err(_) => return state.failed(),
     };
     let certificate = tls.get_ref().1.peer_certificates().and_then(|chain| chain.first()).map(|der| sha256(der)).unwrap_or_default();
     let handler = service_fn(|request| {
@@ -241,8 +247,7 @@ async fn connection(tcp: TcpStream, state: Arc<State>, acceptor: TlsAcceptor) {
     tokio::select! {
         served = serving => if served.is_err() {
             // A client of TLS 1.3 refuses a server's certificate after the server's handshake is done.
-            state.failed.fetch_add(1, Ordering::Relaxed);
-            state.changed.send_modify(|count| *count += 1);
+            state.failed();
         },
         _ = era.changed() => {}
     }
@@ -267,6 +272,7 @@ async fn answer(state: &State, certificate: String, request: Request<Incoming>) 
     let seen = Seen {
         method: head.method.to_string(),
         path: path.clone(),
+        after,
         authorization: head.headers.get("authorization").and_then(|value| value.to_str().ok()).map(str::to_owned),
         certificate,
         body: serde_json::from_slice(&bytes).unwrap_or_default(),
@@ -341,7 +347,8 @@ fn begin(state: &State, envelope: &Value) {
         let usage = json!({ "input_tokens": 3, "output_tokens": 4 });
         vec![
             event(2, "run.started", json!({ "attempt": 1 })),
-            event(3, "run.completed", json!({ "status": "completed", "output": { "type": "text", "text": text }, "usage": usage, "model": "echo/echo" })),
+            event(3, "tool.call", json!({ "name": "look-up", "note": "caf\u{e9} \u{1f600}\u{2028}", "depth": { "numbers": [1, 2.5, -3] } })),
+            event(4, "run.completed", json!({ "status": "completed", "output": { "type": "text", "text": text }, "usage": usage, "model": "echo/echo" })),
         ]
     });
 }
