@@ -47,12 +47,15 @@ pub(crate) struct Contact {
 impl Contact {
     /// Logs in, as soon as the server knows the account.
     pub(crate) async fn log_in(scene: &Scene, who: &Account) -> Result<Self, Stop> {
-        let Some(access) = scene.world.options.xmpp.clone() else { return Err(Stop::NotRun("no XMPP server was given (--xmpp, --xmpp-domain)".into())) };
+        let Some(access) = scene.world.options.xmpp.clone() else {
+            return Err(Stop::NotRun("no XMPP server was given (--xmpp, --xmpp-domain)".into()));
+        };
         let harness = |what: &str, error: &dyn std::fmt::Display| Stop::Harness(format!("XMPP {what}: {error}"));
         let file = access.ca.clone().unwrap_or_else(|| SYSTEM.into());
         let pem = tokio::fs::read(&file).await.map_err(|error| harness(&file.display().to_string(), &error))?;
         let roots = CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>().map_err(|error| harness("authority", &error))?;
-        let mut found = tokio::net::lookup_host((access.host.as_str(), access.port)).await.map_err(|error| harness(&access.host, &error))?;
+        let mut found =
+            tokio::net::lookup_host((access.host.as_str(), access.port)).await.map_err(|error| harness(&access.host, &error))?;
         let address = found.next().ok_or_else(|| harness(&access.host, &"no address"))?;
         let end = Instant::now() + KNOWN;
         loop {
@@ -68,7 +71,9 @@ impl Contact {
             match Client::connect(options).await {
                 Ok(client) => return Ok(Self { client }),
                 Err(error) if error.step == Step::Auth && Instant::now() < end => tokio::time::sleep(PAUSE).await,
-                Err(error) if error.step == Step::Auth => return Err(Stop::Failed(format!("the account cannot log in by XMPP within {KNOWN:?}: {}", chain(&error)))),
+                Err(error) if error.step == Step::Auth => {
+                    return Err(Stop::Failed(format!("the account cannot log in by XMPP within {KNOWN:?}: {}", chain(&error))));
+                }
                 Err(error) => return Err(harness("login", &chain(&error))),
             }
         }
@@ -146,7 +151,9 @@ impl Contact {
     /// The error stanza for a message.
     pub(crate) async fn error(&mut self, id: &str) -> Result<Element, Stop> {
         let of = |event: &Event| match event {
-            Event::Message(message) if message.kind == MessageKind::Error && message.id.as_deref() == Some(id) => Some(message.stanza.clone()),
+            Event::Message(message) if message.kind == MessageKind::Error && message.id.as_deref() == Some(id) => {
+                Some(message.stanza.clone())
+            }
             _ => None,
         };
         self.wait(&format!("the error for the message {id}"), SOON, of).await

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use aiox_proto::worker::v1::{
-    HeartbeatRequest, RegisterAck, RegisterWorker, ServerMessage, TaskRequest, TaskResponse, WorkerMessage, server_message::Payload as FromHub,
-    worker_message::Payload as ToHub, worker_service_client::WorkerServiceClient,
+    HeartbeatRequest, RegisterAck, RegisterWorker, ServerMessage, TaskRequest, TaskResponse, WorkerMessage,
+    server_message::Payload as FromHub, worker_message::Payload as ToHub, worker_service_client::WorkerServiceClient,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -58,8 +58,12 @@ pub(crate) struct Door {
 impl Door {
     /// Connects, or says that it was not told where.
     pub(crate) async fn open(scene: &Scene) -> Result<Self, Stop> {
-        let Some(access) = scene.world.options.worker.clone() else { return Err(Stop::NotRun("no key of a worker was given (--worker-url, --worker-key)".into())) };
-        let failed = |error: tonic::transport::Error| Stop::Harness(format!("the workers' door {} cannot be reached: {}", access.url, chain(&error)));
+        let Some(access) = scene.world.options.worker.clone() else {
+            return Err(Stop::NotRun("no key of a worker was given (--worker-url, --worker-key)".into()));
+        };
+        let failed = |error: tonic::transport::Error| {
+            Stop::Harness(format!("the workers' door {} cannot be reached: {}", access.url, chain(&error)))
+        };
         let mut endpoint = Endpoint::from_shared(access.url.clone()).map_err(failed)?.connect_timeout(CONNECT);
         if access.url.starts_with("https://") {
             let tls = match &access.ca {
@@ -179,7 +183,9 @@ impl Session {
         let until = tokio::time::Instant::now() + Duration::from_millis(800);
         loop {
             match self.next(until.saturating_duration_since(tokio::time::Instant::now())).await? {
-                Came::Message(FromHub::TaskRequest(task)) => return Err(Stop::Failed(format!("{why}: {} was given the run {}", self.worker_id, task.request_id))),
+                Came::Message(FromHub::TaskRequest(task)) => {
+                    return Err(Stop::Failed(format!("{why}: {} was given the run {}", self.worker_id, task.request_id)));
+                }
                 Came::Message(message) => self.kept.push(message),
                 Came::Nothing => return Ok(()),
                 Came::End => return Err(Stop::Failed(format!("the stream of {} ended", self.worker_id))),

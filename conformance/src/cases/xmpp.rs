@@ -6,10 +6,7 @@ use aiox_probe::{ChatState, Element, Event, MessageKind, PresenceKind};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::{
-    chat,
-    common::agent_with,
-};
+use super::{chat, common::agent_with};
 use crate::{
     case::{Outcome, Stop, cases, ensure},
     contact::{CLIENT, Contact, ERRORS, MOMENT, SOON, condition, escaped, fresh_id},
@@ -101,11 +98,18 @@ async fn a_message_is_answered(scene: Scene) -> Outcome {
         stage.contact.raw(&format!("<message to='{to}' type='{kind}' id='{id}'><body>{text}</body></message>")).await?;
         let all = stage.contact.answer(&to).await?;
         let Some(answer) = all.last() else { return Err(Stop::Failed(format!("{to} did not answer"))) };
-        ensure!(answer.kind == MessageKind::Chat && answer.stanza.attr("type") == Some("chat"), "the answer to a {kind} message is a {:?} message", answer.kind);
+        ensure!(
+            answer.kind == MessageKind::Chat && answer.stanza.attr("type") == Some("chat"),
+            "the answer to a {kind} message is a {:?} message",
+            answer.kind
+        );
         let addressee = answer.stanza.attr("to").unwrap_or_default();
         ensure!(bare(addressee) == stage.contact.bare(), "the answer is for {addressee}");
         let runs = stage.runs().await?;
-        let run = runs.iter().find(|run| run["input"] == json!(text)).ok_or_else(|| Stop::Failed(format!("there is no run with the input `{text}`: {runs:?}")))?;
+        let run = runs
+            .iter()
+            .find(|run| run["input"] == json!(text))
+            .ok_or_else(|| Stop::Failed(format!("there is no run with the input `{text}`: {runs:?}")))?;
         ensure!(run["output"] == json!(answer.body), "the answer is {:?}, the run's is {}", answer.body, run["output"]);
     }
     Ok(())
@@ -119,7 +123,11 @@ async fn an_answer_belongs_to_its_question(scene: Scene) -> Outcome {
         let id = stage.contact.say(&jid, "x", &format!("<thread>{thread}</thread>{origin_id}")).await?;
         for answer in stage.contact.answer(&jid).await?.iter().filter(|message| message.body.is_some()) {
             ensure!(answer.thread.as_deref() == Some(thread), "the thread of the answer is {:?}, not {thread}", answer.thread);
-            ensure!(answer.id.as_deref().is_some_and(|own| own != id && !own.is_empty()), "the id of the answer is {:?}, of the question {id}", answer.id);
+            ensure!(
+                answer.id.as_deref().is_some_and(|own| own != id && !own.is_empty()),
+                "the id of the answer is {:?}, of the question {id}",
+                answer.id
+            );
             let reference = answer.stanza.child("reply", "urn:xmpp:reply:0").and_then(|reply| reply.attr("id"));
             let wanted = origin.unwrap_or(&id);
             // A correction (XEP-0308) replaces the message that has the reference.
@@ -136,12 +144,26 @@ async fn the_run_is_shown_over_rest(scene: Scene) -> Outcome {
     let by_rest = chat::say(&stage.scene, &stage.who, &stage.agent.id, "by REST").await?;
     chat::ended(&stage.scene, &stage.who, &by_rest).await?;
     let runs = stage.runs().await?;
-    let find = |text: &str| runs.iter().find(|run| run["input"] == text).ok_or_else(|| Stop::Failed(format!("there is no run with the input `{text}`: {runs:?}")));
+    let find = |text: &str| {
+        runs.iter()
+            .find(|run| run["input"] == text)
+            .ok_or_else(|| Stop::Failed(format!("there is no run with the input `{text}`: {runs:?}")))
+    };
     let (one, other) = (find("by XMPP, with caf\u{e9}")?, find("by REST")?);
-    ensure!(one["conversation_id"] == other["conversation_id"], "XMPP has the conversation {}, REST {}", one["conversation_id"], other["conversation_id"]);
+    ensure!(
+        one["conversation_id"] == other["conversation_id"],
+        "XMPP has the conversation {}, REST {}",
+        one["conversation_id"],
+        other["conversation_id"]
+    );
     let history = stage.scene.get(&stage.who, &format!("/api/v1/agents/{}/history", stage.agent.id)).await?;
     history.expect(200)?;
-    ensure!(String::from_utf8_lossy(&history.bytes).contains("by XMPP, with caf"), "{}: the message is not in it: {}", history.what, history.json);
+    ensure!(
+        String::from_utf8_lossy(&history.bytes).contains("by XMPP, with caf"),
+        "{}: the message is not in it: {}",
+        history.what,
+        history.json
+    );
     Ok(())
 }
 
@@ -179,7 +201,9 @@ async fn receipts(scene: Scene) -> Outcome {
     stage.contact.answer(&jid).await?;
     stage.contact.say(&jid, "without a receipt", "").await?;
     let mut all = stage.contact.answer(&jid).await?;
-    all.extend(stage.contact.rest().await?.into_iter().filter_map(|event| if let Event::Message(message) = event { Some(message) } else { None }));
+    all.extend(
+        stage.contact.rest().await?.into_iter().filter_map(|event| if let Event::Message(message) = event { Some(message) } else { None }),
+    );
     let unasked = all.iter().find(|message| message.receipt_for.is_some());
     ensure!(unasked.is_none(), "a receipt came that nobody had asked for: {unasked:?}");
     Ok(())
@@ -246,17 +270,28 @@ async fn an_agent_that_may_not_be_used(scene: Scene) -> Outcome {
     let domain = private.jid.split_once('@').map_or("", |(_, domain)| domain).to_owned();
     let used_before = stage.scene.get(&stage.who, "/api/v1/governance/quota").await?;
     let mut errors = Vec::new();
-    for to in [format!("agent-{}@{domain}", uuid::Uuid::new_v4()), private.jid.clone(), format!("nobody-{}@{domain}", stage.scene.world.mark)] {
+    for to in
+        [format!("agent-{}@{domain}", uuid::Uuid::new_v4()), private.jid.clone(), format!("nobody-{}@{domain}", stage.scene.world.mark)]
+    {
         let id = stage.contact.say(&to, "x", "").await?;
         let error = stage.contact.error(&id).await?;
-        ensure!(condition(&error) == ("cancel".to_owned(), "item-not-found".to_owned()), "a message to {to} is refused with {:?}", condition(&error));
+        ensure!(
+            condition(&error) == ("cancel".to_owned(), "item-not-found".to_owned()),
+            "a message to {to} is refused with {:?}",
+            condition(&error)
+        );
         let text = error.child("error", CLIENT).and_then(|error| error.child("text", ERRORS)).map(Element::text);
         ensure!(text.as_deref() == Some("Error: Agent not found"), "a message to {to} is refused with the text {text:?}");
         errors.push(error_of(&error));
     }
     ensure!(errors.iter().all(|error| *error == errors[0]), "the errors differ: {errors:?}");
     let used_after = stage.scene.get(&stage.who, "/api/v1/governance/quota").await?;
-    ensure!(used_before.at("/data") == used_after.at("/data"), "refused messages were charged: {} and {}", used_before.at("/data"), used_after.at("/data"));
+    ensure!(
+        used_before.at("/data") == used_after.at("/data"),
+        "refused messages were charged: {} and {}",
+        used_before.at("/data"),
+        used_after.at("/data")
+    );
     Ok(())
 }
 
@@ -265,7 +300,11 @@ async fn other_errors(scene: Scene) -> Outcome {
     let jid = stage.agent.jid.clone();
     let id = stage.contact.say(&jid, &"x".repeat(65_537), "").await?;
     let error = stage.contact.error(&id).await?;
-    ensure!(condition(&error) == ("modify".to_owned(), "policy-violation".to_owned()), "a message over 65,536 bytes is refused with {:?}", condition(&error));
+    ensure!(
+        condition(&error) == ("modify".to_owned(), "policy-violation".to_owned()),
+        "a message over 65,536 bytes is refused with {:?}",
+        condition(&error)
+    );
     stage.nothing_but("a message that is too large", 0).await
 }
 
@@ -285,7 +324,10 @@ async fn requests(scene: Scene) -> Outcome {
         ensure!(answer.attr("type") == Some("result"), "{payload} is answered by {answer}");
         for to in [private.jid.clone(), format!("agent-{}@{domain}", uuid::Uuid::new_v4())] {
             let answer = stage.contact.iq(&to, "get", payload).await?;
-            ensure!(answer.attr("type") == Some("error") && condition(&answer).1 == "item-not-found", "{payload} of {to} is answered by {answer}");
+            ensure!(
+                answer.attr("type") == Some("error") && condition(&answer).1 == "item-not-found",
+                "{payload} of {to} is answered by {answer}"
+            );
         }
     }
     for (kind, payload) in [
@@ -296,7 +338,10 @@ async fn requests(scene: Scene) -> Outcome {
     ] {
         let answer = stage.contact.iq(&jid, kind, payload).await?;
         let wanted = ["service-unavailable", "bad-request"];
-        ensure!(answer.attr("type") == Some("error") && wanted.contains(&condition(&answer).1.as_str()), "{kind} of {payload} is answered by {answer}");
+        ensure!(
+            answer.attr("type") == Some("error") && wanted.contains(&condition(&answer).1.as_str()),
+            "{kind} of {payload} is answered by {answer}"
+        );
     }
     let unasked = fresh_id();
     for kind in ["result", "error"] {
@@ -314,10 +359,14 @@ async fn service_discovery(scene: Scene) -> Outcome {
     let jid = stage.agent.jid.clone();
     let domain = jid.split_once('@').map_or("", |(_, domain)| domain).to_owned();
     let info = "http://jabber.org/protocol/disco#info";
-    for (to, category, kind, name) in [(jid.as_str(), "client", "bot", stage.agent.body["name"].as_str()), (&domain, "component", "generic", None)] {
+    for (to, category, kind, name) in
+        [(jid.as_str(), "client", "bot", stage.agent.body["name"].as_str()), (&domain, "component", "generic", None)]
+    {
         let answer = stage.contact.iq(to, "get", &format!("<query xmlns='{info}'/>")).await?;
         let query = answer.child("query", info).ok_or_else(|| Stop::Failed(format!("disco#info of {to} is answered by {answer}")))?;
-        let identity = query.children().find(|child| child.name() == "identity" && child.attr("category") == Some(category) && child.attr("type") == Some(kind));
+        let identity = query
+            .children()
+            .find(|child| child.name() == "identity" && child.attr("category") == Some(category) && child.attr("type") == Some(kind));
         let Some(identity) = identity else { return Err(Stop::Failed(format!("{to} has no identity {category}/{kind}: {answer}"))) };
         ensure!(name.is_none() || identity.attr("name") == name, "the name of {to} is {:?}, not {name:?}", identity.attr("name"));
     }
@@ -359,7 +408,8 @@ async fn subscriptions(scene: Scene) -> Outcome {
         }
         stage.contact.raw(&format!("<presence to='{to}' type='probe'/>")).await?;
         for event in stage.contact.rest().await? {
-            let ended = matches!(&event, Event::Presence(presence) if bare(&presence.from) == to && presence.kind == PresenceKind::Unsubscribed);
+            let ended =
+                matches!(&event, Event::Presence(presence) if bare(&presence.from) == to && presence.kind == PresenceKind::Unsubscribed);
             ensure!(!ended, "a probe of {to} is answered by `unsubscribed`");
         }
     }
@@ -371,7 +421,13 @@ async fn encrypted_messages(scene: Scene) -> Outcome {
     let jid = stage.agent.jid.clone();
     let hint = |namespace: &str| format!("<encryption xmlns='urn:xmpp:eme:0' namespace='{namespace}'/>");
     for (body, more) in [
-        ("I sent you an OMEMO encrypted message", format!("<encrypted xmlns='eu.siacs.conversations.axolotl'><header sid='1'/></encrypted>{}", hint("eu.siacs.conversations.axolotl"))),
+        (
+            "I sent you an OMEMO encrypted message",
+            format!(
+                "<encrypted xmlns='eu.siacs.conversations.axolotl'><header sid='1'/></encrypted>{}",
+                hint("eu.siacs.conversations.axolotl")
+            ),
+        ),
         ("I sent you an OMEMO encrypted message", "<encrypted xmlns='urn:xmpp:omemo:2'><header sid='1'/></encrypted>".into()),
         ("This message is encrypted", "<x xmlns='jabber:x:encrypted'>hQEMA</x>".into()),
         ("This message is encrypted", "<openpgp xmlns='urn:xmpp:openpgp:0'>hQEMA</openpgp>".into()),
@@ -379,7 +435,8 @@ async fn encrypted_messages(scene: Scene) -> Outcome {
         ("?OTRv23?", String::new()),
     ] {
         stage.contact.say(&jid, body, &more).await?;
-        let told = stage.contact.wait(&format!("words about `{body}` {more}"), SOON, |event| match event {
+        let what = format!("words about `{body}` {more}");
+        let told = stage.contact.wait(&what, SOON, |event| match event {
             Event::Message(message) if bare(&message.from) == jid && message.kind != MessageKind::Error => message.body.clone(),
             _ => None,
         });
@@ -397,7 +454,11 @@ async fn brakes(scene: Scene) -> Outcome {
         let id = stage.contact.say(&jid, &format!("message {number}"), "").await?;
         let next = stage.contact.wait("an answer or a brake", Duration::from_secs(3), |event| match event {
             Event::Message(message) if message.kind == MessageKind::Error && message.id.as_deref() == Some(&id) => Some(false),
-            Event::Message(message) if bare(&message.from) == jid && message.body.is_some() && message.chat_state == Some(ChatState::Active) => Some(true),
+            Event::Message(message)
+                if bare(&message.from) == jid && message.body.is_some() && message.chat_state == Some(ChatState::Active) =>
+            {
+                Some(true)
+            }
             _ => None,
         });
         match next.await {
@@ -424,7 +485,10 @@ async fn hostile_stanzas(scene: Scene) -> Outcome {
         ("a deep message", format!("<message to='{jid}' type='chat' id='d1'><body>deep</body>{deep}</message>")),
         ("a deep request", format!("<iq to='{jid}' type='get' id='d2'>{deep}</iq>")),
         ("a long attribute", format!("<message to='{jid}' type='chat' id='l1' x='{long}'><body>long</body></message>")),
-        ("a long attribute of a child", format!("<message to='{jid}' type='chat' id='l2'><body>long</body><x xmlns='urn:example:x' y='{long}'/></message>")),
+        (
+            "a long attribute of a child",
+            format!("<message to='{jid}' type='chat' id='l2'><body>long</body><x xmlns='urn:example:x' y='{long}'/></message>"),
+        ),
         ("a request without a child", format!("<iq to='{jid}' type='get' id='n1'/>")),
         ("a receipt without an id", format!("<message to='{jid}' id='n2'><received xmlns='urn:xmpp:receipts'/></message>")),
         ("an error without a content", format!("<message to='{jid}' type='error' id='n3'/>")),
@@ -438,7 +502,11 @@ async fn hostile_stanzas(scene: Scene) -> Outcome {
         let barrier = hostile.raw(&format!("<iq to='{jid}' type='get' id='{}'><ping xmlns='urn:xmpp:ping'/></iq>", fresh_id())).await;
         if sent.is_ok() && barrier.is_ok() {
             // Until the hub has seen it, or the server has ended the stream.
-            let seen = hostile.wait("the ping", Duration::from_secs(3), |event| matches!(event, Event::Other(stanza) if stanza.is("iq", CLIENT)).then_some(())).await;
+            let seen = hostile
+                .wait("the ping", Duration::from_secs(3), |event| {
+                    matches!(event, Event::Other(stanza) if stanza.is("iq", CLIENT)).then_some(())
+                })
+                .await;
             drop(seen);
         }
         let answer = stage.contact.ask(&jid, &format!("after {what}")).await;
@@ -461,7 +529,12 @@ async fn answers_that_grow(scene: Scene) -> Outcome {
     };
     let mut ids = vec![first.id.clone()];
     for state in later {
-        ensure!(state.replace_for.is_some() && state.replace_for == first.id, "a later state replaces {:?}, the first one is {:?}", state.replace_for, first.id);
+        ensure!(
+            state.replace_for.is_some() && state.replace_for == first.id,
+            "a later state replaces {:?}, the first one is {:?}",
+            state.replace_for,
+            first.id
+        );
         ensure!(!ids.contains(&state.id), "the id {:?} comes twice", state.id);
         ids.push(state.id.clone());
     }

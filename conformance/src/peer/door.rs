@@ -339,16 +339,22 @@ fn begin(state: &State, envelope: &Value) {
     let payload: Value = envelope["payload"].as_str().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
     let run = payload["run_id"].as_str().unwrap_or_default().to_lowercase();
     let Some(uuid) = ids::uuid_of(&run) else { return };
-    let event = |sequence: u64, kind: &str, payload: Value| {
-        json!({ "id": uuid::Uuid::now_v7(), "run_id": uuid, "sequence": sequence, "type": kind, "time": ids::now(), "payload": payload })
-    };
+    let event = |sequence: u64, kind: &str, payload: Value| json!({ "id": uuid::Uuid::now_v7(), "run_id": uuid, "sequence": sequence, "type": kind, "time": ids::now(), "payload": payload });
     lock(&state.runs).entry(run).or_insert_with(|| {
         let text = format!("scripted: {}", payload["input"].as_str().unwrap_or_default());
         let usage = json!({ "input_tokens": 3, "output_tokens": 4 });
         vec![
             event(2, "run.started", json!({ "attempt": 1 })),
-            event(3, "tool.call", json!({ "name": "look-up", "note": "caf\u{e9} \u{1f600}\u{2028}", "depth": { "numbers": [1, 2.5, -3] } })),
-            event(4, "run.completed", json!({ "status": "completed", "output": { "type": "text", "text": text }, "usage": usage, "model": "echo/echo" })),
+            event(
+                3,
+                "tool.call",
+                json!({ "name": "look-up", "note": "caf\u{e9} \u{1f600}\u{2028}", "depth": { "numbers": [1, 2.5, -3] } }),
+            ),
+            event(
+                4,
+                "run.completed",
+                json!({ "status": "completed", "output": { "type": "text", "text": text }, "usage": usage, "model": "echo/echo" }),
+            ),
         ]
     });
 }
@@ -361,7 +367,11 @@ fn stream(state: &State, run: &str, after: u64) -> Response<Full<Bytes>> {
     };
     let due = events.iter().filter(|event| event["sequence"].as_u64() > Some(after)).take(cut.unwrap_or(usize::MAX));
     let text: String = due.map(|event| format!("id: {}\nevent: event\ndata: {event}\n\n", event["sequence"])).collect();
-    if text.is_empty() { reply(StatusCode::NO_CONTENT, "text/event-stream", text) } else { reply(StatusCode::OK, "text/event-stream", text) }
+    if text.is_empty() {
+        reply(StatusCode::NO_CONTENT, "text/event-stream", text)
+    } else {
+        reply(StatusCode::OK, "text/event-stream", text)
+    }
 }
 
 async fn serve_document(listener: TcpListener, state: Arc<State>) {

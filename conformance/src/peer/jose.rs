@@ -48,7 +48,9 @@ pub(crate) fn canonical(value: &Value) -> Option<Vec<u8>> {
 
 fn sane(value: &Value) -> bool {
     match value {
-        Value::Number(number) => number.is_f64() || number.as_u64().is_some_and(|n| n <= LARGEST) || number.as_i64().is_some_and(|n| n.unsigned_abs() <= LARGEST),
+        Value::Number(number) => {
+            number.is_f64() || number.as_u64().is_some_and(|n| n <= LARGEST) || number.as_i64().is_some_and(|n| n.unsigned_abs() <= LARGEST)
+        }
         Value::Array(items) => items.iter().all(sane),
         Value::Object(members) => members.values().all(sane),
         _ => true,
@@ -155,7 +157,8 @@ impl Key {
     /// A compact JWS under any header, whatever it says.
     pub(crate) fn compact(&self, header: &Value, payload: &[u8]) -> Result<String, Stop> {
         let input = format!("{}.{}", b64(header.to_string().as_bytes()), b64(payload));
-        let signature = self.pair.sign(&SystemRandom::new(), input.as_bytes()).map_err(|_| Stop::Harness("a signature could not be made".into()))?;
+        let signature =
+            self.pair.sign(&SystemRandom::new(), input.as_bytes()).map_err(|_| Stop::Harness("a signature could not be made".into()))?;
         Ok(format!("{input}.{}", b64(signature.as_ref())))
     }
 
@@ -193,7 +196,9 @@ fn verify_parts(typ: &str, head: &str, payload: &str, signature: &str, keys: &[V
     let point = [vec![4], x, y].concat();
     let signature = unb64(signature).ok_or("the signature is not base64url")?;
     let input = format!("{head}.{payload}");
-    UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point).verify(input.as_bytes(), &signature).map_err(|_| "the signature does not verify")
+    UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point)
+        .verify(input.as_bytes(), &signature)
+        .map_err(|_| "the signature does not verify")
 }
 
 /// Verifies a detached JWS over bytes under one of these keys.
@@ -233,7 +238,9 @@ impl TokenCheck<'_> {
         if claims["aud"] != self.audience && claims["aud"] != json!([self.audience]) {
             return Err(format!("FED-015: `aud` is {}, not {} alone", claims["aud"], self.audience));
         }
-        let (Some(iat), Some(exp)) = (claims["iat"].as_i64(), claims["exp"].as_i64()) else { return Err("FED-016: `iat` or `exp` is no whole number".into()) };
+        let (Some(iat), Some(exp)) = (claims["iat"].as_i64(), claims["exp"].as_i64()) else {
+            return Err("FED-016: `iat` or `exp` is no whole number".into());
+        };
         let begin = match claims.get("nbf") {
             None => iat,
             Some(nbf) => nbf.as_i64().ok_or("FED-016: `nbf` is no whole number")?.max(iat),
@@ -247,7 +254,10 @@ impl TokenCheck<'_> {
         if claims["scope"] != self.scope {
             return Err(format!("FED-019: the scope is {}, not {}", claims["scope"], self.scope));
         }
-        let jti = claims["jti"].as_str().filter(|jti| unb64(jti).is_some_and(|bytes| bytes.len() >= 16)).ok_or("FED-017: `jti` is too short, or none")?;
+        let jti = claims["jti"]
+            .as_str()
+            .filter(|jti| unb64(jti).is_some_and(|bytes| bytes.len() >= 16))
+            .ok_or("FED-017: `jti` is too short, or none")?;
         if used.insert(jti.to_owned()) { Ok(()) } else { Err("FED-017: the `jti` was used before".into()) }
     }
 }
@@ -264,12 +274,16 @@ pub(crate) fn prove(envelope: &Value, sender: &str, keys: &[Value]) -> Result<St
     if envelope["seq"].as_u64().is_none() || envelope["hop"].as_u64().is_none() || envelope["dest"]["node"].as_str().is_none() {
         return Err(malformed);
     }
-    let (Some(node), Some(sub), Some(_)) = (envelope["origin"]["node"].as_str(), envelope["auth"]["sub"].as_str(), envelope["auth"]["scope"].as_str()) else {
+    let (Some(node), Some(sub), Some(_)) =
+        (envelope["origin"]["node"].as_str(), envelope["auth"]["sub"].as_str(), envelope["auth"]["scope"].as_str())
+    else {
         return Err(malformed);
     };
     let bytes = without(envelope, &["payload", "signature"]).ok_or(malformed)?;
     let domain = sender.strip_prefix("spiffe://").and_then(|rest| rest.split('/').next()).ok_or(malformed)?;
-    let of_domain = sub.ends_with(&format!("@{domain}")) || sub.ends_with(&format!("@agents.{domain}")) || sub.starts_with(&format!("spiffe://{domain}/agent/"));
+    let of_domain = sub.ends_with(&format!("@{domain}"))
+        || sub.ends_with(&format!("@agents.{domain}"))
+        || sub.starts_with(&format!("spiffe://{domain}/agent/"));
     if node != sender || !of_domain {
         return Err("wrong_origin");
     }
@@ -287,14 +301,17 @@ pub(crate) fn receipt(receipt: &Value, node: &str, id: &str, digest: &str, keys:
             return Err(format!("`{member}` is {}, not {wanted}", receipt[member]));
         }
     }
-    let (Some(_), Some(signature)) = (receipt["at"].as_str(), receipt["signature"].as_str()) else { return Err("`at` or `signature` is missing".into()) };
+    let (Some(_), Some(signature)) = (receipt["at"].as_str(), receipt["signature"].as_str()) else {
+        return Err("`at` or `signature` is missing".into());
+    };
     let bytes = without(receipt, &["signature"]).ok_or("it has no canonical form")?;
     verify_detached(RECEIPT, signature, &bytes, keys).map_err(str::to_owned)
 }
 
 /// The fingerprint of a trust document (FED-004).
 pub(crate) fn fingerprint(document: &Value) -> String {
-    let part: Map<String, Value> = ["domain", "envelope_keys", "roots", "token_keys"].into_iter().map(|name| (name.to_owned(), document[name].clone())).collect();
+    let part: Map<String, Value> =
+        ["domain", "envelope_keys", "roots", "token_keys"].into_iter().map(|name| (name.to_owned(), document[name].clone())).collect();
     canonical(&Value::Object(part)).map(|bytes| sha256_hex(&bytes)).unwrap_or_default()
 }
 
@@ -399,7 +416,9 @@ mod tests {
             assert_eq!(document_holds(&case["document"]), Ok(()), "{}", case["name"]);
             assert_eq!(fingerprint(&case["document"]), case["fingerprint"].as_str().unwrap(), "{}", case["name"]);
         }
-        for name in ["a changed member", "no signature", "signed by the token key", "signed as an envelope", "a key whose id is not its thumbprint"] {
+        for name in
+            ["a changed member", "no signature", "signed by the token key", "signed as an envelope", "a key whose id is not its thumbprint"]
+        {
             let case = list(&vectors, "/documents").iter().find(|case| case["name"] == name).unwrap();
             assert!(document_holds(&case["document"]).is_err(), "{name}");
         }

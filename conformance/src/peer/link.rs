@@ -183,7 +183,10 @@ impl Link {
             request_headers: ask.headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
             request_body: shown(&ask.body),
             status,
-            headers: headers.iter().map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned())).collect(),
+            headers: headers
+                .iter()
+                .map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
+                .collect(),
             body: shown(&bytes),
         });
         done?;
@@ -251,7 +254,11 @@ impl Feed {
         while let Some(frame) = self.next(until.saturating_duration_since(tokio::time::Instant::now())).await {
             frames.push(frame);
         }
-        if self.ended { Ok(frames) } else { Err(Stop::Failed(format!("{}: the stream does not end; it has brought {} frames", self.what, frames.len()))) }
+        if self.ended {
+            Ok(frames)
+        } else {
+            Err(Stop::Failed(format!("{}: the stream does not end; it has brought {} frames", self.what, frames.len())))
+        }
     }
 }
 
@@ -272,10 +279,20 @@ impl ServerCertVerifier for ByRoots {
         verify_server_cert_signed_by_trust_anchor(&certificate, &self.0, intermediates, now, algorithms.all)?;
         Ok(ServerCertVerified::assertion())
     }
-    fn verify_tls12_signature(&self, message: &[u8], certificate: &CertificateDer<'_>, signature: &DigitallySignedStruct) -> Result<HandshakeSignatureValid, Error> {
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
         rustls::crypto::verify_tls12_signature(message, certificate, signature, &provider().signature_verification_algorithms)
     }
-    fn verify_tls13_signature(&self, message: &[u8], certificate: &CertificateDer<'_>, signature: &DigitallySignedStruct) -> Result<HandshakeSignatureValid, Error> {
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
         rustls::crypto::verify_tls13_signature(message, certificate, signature, &provider().signature_verification_algorithms)
     }
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

@@ -120,9 +120,13 @@ impl Peer {
     pub(crate) async fn with_server(scene: &Scene, plan: impl Fn(&str, &str) -> Plan, signer: Option<&Authority>) -> Result<Self, Stop> {
         let admin = scene.world.admin().await?;
         let target = &scene.world.options.target;
-        let near = target.host_str().is_some_and(|host| host == "localhost" || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback()));
+        let near = target.host_str().is_some_and(|host| {
+            host == "localhost" || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+        });
         if !near {
-            return Err(Stop::NotRun("the target is on another machine, so it cannot read the trust document of the suite's own peer".into()));
+            return Err(Stop::NotRun(
+                "the target is on another machine, so it cannot read the trust document of the suite's own peer".into(),
+            ));
         }
         let hub = hub(scene).await?;
         let domain = format!("p{}-{}.conformance.example", &Uuid::new_v4().simple().to_string()[..8], scene.world.mark);
@@ -148,7 +152,9 @@ impl Peer {
     pub(crate) async fn activate(&self) -> Outcome {
         let prepared = |answer: Answer| match answer.status {
             200 | 201 => Ok(answer),
-            status => Err(Stop::Harness(format!("the suite's peer could not be made: {} answered {status} with {}", answer.what, answer.json))),
+            status => {
+                Err(Stop::Harness(format!("the suite's peer could not be made: {} answered {status} with {}", answer.what, answer.json)))
+            }
         };
         let proposed = prepared(self.propose().await?)?;
         prepared(self.confirm(proposed.text("/data/fingerprint")).await?).map(drop)
@@ -217,7 +223,9 @@ impl Peer {
 
     /// Connects as it has to be.
     pub(crate) async fn link(&self) -> Result<Link, Stop> {
-        link::dial(&self.dial()).await.map_err(|error| Stop::Failed(format!("the peer listener {} refused an active peer: {error}", self.hub.endpoint)))
+        link::dial(&self.dial())
+            .await
+            .map_err(|error| Stop::Failed(format!("the peer listener {} refused an active peer: {error}", self.hub.endpoint)))
     }
 
     /// A request token as it has to be.
@@ -295,7 +303,13 @@ impl Peer {
         answer.expect(200)?;
         let verdicts = answer.list("/verdicts")?;
         if verdicts.len() != envelopes.len() {
-            return Err(Stop::Failed(format!("{}: {} verdicts for {} envelopes: {}", answer.what, verdicts.len(), envelopes.len(), answer.json)));
+            return Err(Stop::Failed(format!(
+                "{}: {} verdicts for {} envelopes: {}",
+                answer.what,
+                verdicts.len(),
+                envelopes.len(),
+                answer.json
+            )));
         }
         Ok(verdicts.clone())
     }

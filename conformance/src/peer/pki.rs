@@ -2,7 +2,10 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType, date_time_ymd};
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    SanType, date_time_ymd,
+};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
 use super::jose::sha256;
@@ -85,7 +88,11 @@ impl Authority {
         params.extended_key_usages = purposes.into_iter().filter(|(on, _)| *on).map(|(_, purpose)| purpose).collect();
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.use_authority_key_identifier_extension = true;
-        if plan.over { times(&mut params, -3600, -60) } else { times(&mut params, -3600, 86_400) }
+        if plan.over {
+            times(&mut params, -3600, -60)
+        } else {
+            times(&mut params, -3600, 86_400)
+        }
         let certificate = made(params.signed_by(&key, &self.issuer))?.der().clone();
         Ok(Leaf { certificate, key: key.serialize_der() })
     }

@@ -43,12 +43,21 @@ fn payload() -> String {
 pub(super) async fn a_batch_is_judged_item_by_item(scene: Scene) -> Outcome {
     let (peer, link, agent) = ready(&scene, "batch").await?;
     let good = |conv: &str, seq: u64| peer.create(&agent, conv, seq, "x").map(|(envelope, _)| envelope);
-    let batch = [good("a", 1)?, json!({}), good("b", 1)?, json!("no envelope"), with(good("c", 1)?, "/conv", json!("other")), good("a", 2)?];
+    let batch =
+        [good("a", 1)?, json!({}), good("b", 1)?, json!("no envelope"), with(good("c", 1)?, "/conv", json!("other")), good("a", 2)?];
     let verdicts = peer.deliver(&link, &batch).await?;
     let told: Vec<&str> = verdicts.iter().filter_map(|verdict| verdict["verdict"].as_str()).collect();
-    ensure!(told == ["accepted", "refused", "accepted", "refused", "refused", "accepted"], "the verdicts of a mixed batch are {verdicts:?}");
+    ensure!(
+        told == ["accepted", "refused", "accepted", "refused", "refused", "accepted"],
+        "the verdicts of a mixed batch are {verdicts:?}"
+    );
     for (index, verdict) in verdicts.iter().enumerate().filter(|(index, _)| [0, 2, 5].contains(index)) {
-        ensure!(verdict["id"] == batch[index]["id"], "the verdict {index} is for {}, the envelope is {}", verdict["id"], batch[index]["id"]);
+        ensure!(
+            verdict["id"] == batch[index]["id"],
+            "the verdict {index} is for {}, the envelope is {}",
+            verdict["id"],
+            batch[index]["id"]
+        );
     }
     let post = async |body: Vec<u8>| -> Result<crate::Answer, Stop> {
         let token = peer.token("deliver").sign()?;
@@ -58,7 +67,15 @@ pub(super) async fn a_batch_is_judged_item_by_item(scene: Scene) -> Outcome {
     post(json!({ "envelopes": many }).to_string().into_bytes()).await?.refused(413, "too_large")?;
     let large = json!({ "envelopes": [{ "payload": "x".repeat(1024 * 1024) }] }).to_string().into_bytes();
     post(large).await?.refused(413, "too_large")?;
-    for body in [&b"[]"[..], b"{", b"{}", b"\"x\"", b"{\"envelopes\":{}}", b"{\"envelopes\":[],\"envelopes\":[]}", b"{\"envelopes\":[{\"a\":1,\"a\":2}]}"] {
+    for body in [
+        &b"[]"[..],
+        b"{",
+        b"{}",
+        b"\"x\"",
+        b"{\"envelopes\":{}}",
+        b"{\"envelopes\":[],\"envelopes\":[]}",
+        b"{\"envelopes\":[{\"a\":1,\"a\":2}]}",
+    ] {
         post(body.to_vec()).await?.refused(400, "invalid_request")?;
     }
     let hundred: Vec<Value> = (0..100).map(|_| json!({})).collect();
@@ -78,11 +95,22 @@ pub(super) async fn proofs(scene: Scene) -> Outcome {
     for name in ["payload", "signature", "payload_hash"] {
         bad.push((name, lacking(&whole, name), "malformed_envelope"));
     }
-    for (pointer, value) in [("/seq", json!("1")), ("/hop", json!(-1)), ("/created", json!("yesterday")), ("/id", json!(7)), ("/auth", json!("x")), ("/origin/node", json!("x"))] {
+    for (pointer, value) in [
+        ("/seq", json!("1")),
+        ("/hop", json!(-1)),
+        ("/created", json!("yesterday")),
+        ("/id", json!(7)),
+        ("/auth", json!("x")),
+        ("/origin/node", json!("x")),
+    ] {
         bad.push((pointer, sealed(with(header(pointer), pointer, value))?, "malformed_envelope"));
     }
     // No canonical form, so it cannot be signed as it is: the number takes another's place afterwards.
-    bad.push(("an integer beyond 2^53 - 1", with(sealed(with(header("i"), "/later", json!(1)))?, "/later", json!((1_u64 << 53) + 2)), "malformed_envelope"));
+    bad.push((
+        "an integer beyond 2^53 - 1",
+        with(sealed(with(header("i"), "/later", json!(1)))?, "/later", json!((1_u64 << 53) + 2)),
+        "malformed_envelope",
+    ));
     let forged = with(peer.seal_by(&stranger, header("f"), &payload())?, "/signature", json!("x"));
     for (what, envelope) in [
         ("no JWS as its signature", forged),
@@ -129,7 +157,11 @@ pub(super) async fn origins(scene: Scene) -> Outcome {
         ("a user of the receiver", sealed("/auth/sub", &format!("alice@{}", peer.hub.domain))?, "wrong_origin"),
         ("a domain below", sealed("/auth/sub", &format!("carol@x.{}", peer.domain))?, "wrong_origin"),
         ("a domain that ends alike", sealed("/auth/sub", &format!("carol@x{}", peer.domain))?, "wrong_origin"),
-        ("an agent of another domain", sealed("/auth/sub", &format!("spiffe://{}/agent/{}", other.domain, uuid::Uuid::nil()))?, "wrong_origin"),
+        (
+            "an agent of another domain",
+            sealed("/auth/sub", &format!("spiffe://{}/agent/{}", other.domain, uuid::Uuid::nil()))?,
+            "wrong_origin",
+        ),
         ("no address", sealed("/auth/sub", "carol")?, "wrong_origin"),
     ];
     all_refused(&peer, &link, bad).await
@@ -201,7 +233,10 @@ pub(super) async fn what_is_not_allowed_is_not_there(scene: Scene) -> Outcome {
         }
         told.push(verdict);
     }
-    ensure!(told.iter().all(|verdict| *verdict == told[0]), "the verdicts for agents that are not there and may not be used differ: {told:?}");
+    ensure!(
+        told.iter().all(|verdict| *verdict == told[0]),
+        "the verdicts for agents that are not there and may not be used differ: {told:?}"
+    );
     Ok(())
 }
 
@@ -223,7 +258,12 @@ pub(super) async fn a_copy_is_no_second_run(scene: Scene) -> Outcome {
     for verdict in copies.iter().chain(&late) {
         ensure!(verdict["verdict"] == "duplicate" || verdict["verdict"] == "accepted", "a copy has the verdict {verdict}");
         for member in ["digest", "at"] {
-            ensure!(verdict["receipt"][member] == first["receipt"][member], "`{member}` of a copy's receipt is {}, of the first {}", verdict["receipt"][member], first["receipt"][member]);
+            ensure!(
+                verdict["receipt"][member] == first["receipt"][member],
+                "`{member}` of a copy's receipt is {}, of the first {}",
+                verdict["receipt"][member],
+                first["receipt"][member]
+            );
         }
     }
     let second = ids::fresh("run");

@@ -38,7 +38,12 @@ pub(super) async fn peers_and_capabilities(scene: Scene) -> Outcome {
         let answer = scene.get(&alice, path).await?;
         answer.expect(200)?;
         has_members(path, answer.at("/capabilities"), &["supports", "limits", "models"], None)?;
-        has_members(path, answer.at("/capabilities/supports"), &["runs_forward", "events_stream", "tenant_isolation", "tool_hosting"], None)?;
+        has_members(
+            path,
+            answer.at("/capabilities/supports"),
+            &["runs_forward", "events_stream", "tenant_isolation", "tool_hosting"],
+            None,
+        )?;
     }
     let answer = scene.get(&alice, "/v1/federation/peers").await?;
     answer.expect(200)?;
@@ -99,9 +104,13 @@ impl Program {
     }
 
     async fn ingest(&self, events: &[Value]) -> Result<Answer, Stop> {
-        let answer = self.post(INGEST, &json!({ "events": events, "ingest": { "source_stack_id": self.source(), "dedupe": true } })).await?;
+        let answer =
+            self.post(INGEST, &json!({ "events": events, "ingest": { "source_stack_id": self.source(), "dedupe": true } })).await?;
         if answer.status == 403 {
-            return Err(Stop::NotRun(format!("the hub takes events of registered peers alone, and the suite's source is none: {}", answer.json)));
+            return Err(Stop::NotRun(format!(
+                "the hub takes events of registered peers alone, and the suite's source is none: {}",
+                answer.json
+            )));
         }
         Ok(answer)
     }
@@ -257,12 +266,16 @@ pub(super) async fn rejected_events(scene: Scene) -> Outcome {
     let mut foreign = program.event(&run, 3, "agentos.run.step.started");
     foreign["tenant_id"] = json!("ten_of_somebody_else");
     let same_sequence = program.event(&run, 2, "agentos.run.step.completed");
-    let batch = [first.clone(), second.clone(), second.clone(), without("event_id", 3), without("run_id", 3), foreign.clone(), same_sequence];
+    let batch =
+        [first.clone(), second.clone(), second.clone(), without("event_id", 3), without("run_id", 3), foreign.clone(), same_sequence];
     counts(&program.ingest(&batch).await?, 2, 5)?;
     counts(&program.ingest(&[first.clone(), second.clone()]).await?, 0, 2)?;
     let last = program.event(&run, 3, "agentos.run.completed");
     counts(&program.ingest(std::slice::from_ref(&last)).await?, 1, 0)?;
-    let wanted: Vec<(String, u64)> = [&first, &second, &last].iter().map(|event| (event["event_id"].as_str().unwrap_or_default().to_owned(), event["sequence"].as_u64().unwrap_or(0))).collect();
+    let wanted: Vec<(String, u64)> = [&first, &second, &last]
+        .iter()
+        .map(|event| (event["event_id"].as_str().unwrap_or_default().to_owned(), event["sequence"].as_u64().unwrap_or(0)))
+        .collect();
     let found = program.read_back(&run).await?;
     ensure!(found == wanted, "the run's stream has {found:?}, ingested were {wanted:?}");
     Ok(())
@@ -271,13 +284,20 @@ pub(super) async fn rejected_events(scene: Scene) -> Outcome {
 pub(super) async fn the_order_of_ingested_events(scene: Scene) -> Outcome {
     let program = Program::that_may(&scene, INGEST).await?;
     let run = ids::fresh("run");
-    let kinds = ["agentos.run.created", "agentos.run.step.started", "agentos.run.step.completed", "agentos.run.step.started", "agentos.run.completed"];
+    let kinds = [
+        "agentos.run.created",
+        "agentos.run.step.started",
+        "agentos.run.step.completed",
+        "agentos.run.step.started",
+        "agentos.run.completed",
+    ];
     let events: Vec<Value> = (1..).zip(kinds).map(|(sequence, kind)| program.event(&run, sequence, kind)).collect();
     for part in [&[3, 1][..], &[4], &[0, 2]] {
         let events: Vec<Value> = part.iter().map(|index| events[*index].clone()).collect();
         counts(&program.ingest(&events).await?, events.len() as u64, 0)?;
     }
-    let wanted: Vec<(String, u64)> = (1..).zip(&events).map(|(sequence, event)| (event["event_id"].as_str().unwrap_or_default().to_owned(), sequence)).collect();
+    let wanted: Vec<(String, u64)> =
+        (1..).zip(&events).map(|(sequence, event)| (event["event_id"].as_str().unwrap_or_default().to_owned(), sequence)).collect();
     let found = program.read_back(&run).await?;
     ensure!(found == wanted, "the run's stream has {found:?}, ingested were {wanted:?}");
     Ok(())

@@ -15,18 +15,24 @@ use serde_json::{Value, json};
 
 use self::{
     envelopes::{
-        a_batch_is_judged_item_by_item, a_copy_is_no_second_run, circles, destinations_and_times, origins, proofs, receipts, unknown_members,
-        what_is_not_allowed_is_not_there,
+        a_batch_is_judged_item_by_item, a_copy_is_no_second_run, circles, destinations_and_times, origins, proofs, receipts,
+        unknown_members, what_is_not_allowed_is_not_there,
     },
     forwarding::{
-        a_forwarded_run, federation_health, how_events_come, peers_and_capabilities, rejected_events, the_order_of_ingested_events, unreachable_peers,
-        what_no_peer_can_do,
+        a_forwarded_run, federation_health, how_events_come, peers_and_capabilities, rejected_events, the_order_of_ingested_events,
+        unreachable_peers, what_no_peer_can_do,
     },
     reads::{a_peers_run_is_read_here, greetings, one_answer_for_what_is_not_there, the_directory, the_events_of_a_run},
     sending::{a_run_waits_for_its_peer, again_until_a_receipt, order_is_kept},
-    tokens::{a_limit_of_one_peer, a_refusal_says_nothing, audiences_and_issuers, bound_to_the_connection, header_and_key, scopes, the_tokens_of_the_hub, times_of_a_token, used_once},
+    tokens::{
+        a_limit_of_one_peer, a_refusal_says_nothing, audiences_and_issuers, bound_to_the_connection, header_and_key, scopes,
+        the_tokens_of_the_hub, times_of_a_token, used_once,
+    },
     transport::{certificates_of_clients, certificates_of_servers, nothing_is_resumed, two_listeners, version_and_protocol},
-    trust::{administration, nobody_is_believed_unconfirmed, suspended_at_once, the_document, the_signature_of_the_document, times_of_the_document, what_is_not_proposed},
+    trust::{
+        administration, nobody_is_believed_unconfirmed, suspended_at_once, the_document, the_signature_of_the_document,
+        times_of_the_document, what_is_not_proposed,
+    },
 };
 use crate::{
     case::{Outcome, Stop, cases, ensure},
@@ -134,10 +140,24 @@ pub(super) async fn problems(scene: Scene) -> Outcome {
         (peer.get(&link, &nothing, "stream").await?, 404),
         (peer.post(&link, "/fed/v1/hello", "hello", &json!({ "node": "x" })).await?, 400),
         (peer.post(&link, "/fed/v1/envelopes", "deliver", &json!([])).await?, 400),
-        (peer.post(&link, "/fed/v1/hello", "hello", &json!({ "node": peer.node, "time": crate::peer::ids::now(), "profiles": ["other/1"] })).await?, 409),
+        (
+            peer.post(
+                &link,
+                "/fed/v1/hello",
+                "hello",
+                &json!({ "node": peer.node, "time": crate::peer::ids::now(), "profiles": ["other/1"] }),
+            )
+            .await?,
+            409,
+        ),
     ] {
         answer.expect(status)?;
-        ensure!(answer.header("content-type").starts_with("application/problem+json"), "{}: the content type is `{}`", answer.what, answer.header("content-type"));
+        ensure!(
+            answer.header("content-type").starts_with("application/problem+json"),
+            "{}: the content type is `{}`",
+            answer.what,
+            answer.header("content-type")
+        );
         answer.members("", &["type", "title", "status", "code"], None)?;
         answer.equals("/status", &json!(status))?;
         answer.some_text("/code")?;

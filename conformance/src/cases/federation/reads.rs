@@ -54,7 +54,11 @@ pub(super) async fn the_events_of_a_run(scene: Scene) -> Outcome {
             None => ensure!(frame.id.is_empty(), "a frame that is no event has an id: {frame:?}"),
             Some(sequence) => {
                 ensure!(frame.id == [sequence.to_string()], "the event {sequence} has the id {:?}", frame.id);
-                ensure!(ids::uuid_of(json["run_id"].as_str().unwrap_or_default()) == ids::uuid_of(&run), "an event is of the run {}", json["run_id"]);
+                ensure!(
+                    ids::uuid_of(json["run_id"].as_str().unwrap_or_default()) == ids::uuid_of(&run),
+                    "an event is of the run {}",
+                    json["run_id"]
+                );
                 events.push(json);
             }
         }
@@ -68,7 +72,14 @@ pub(super) async fn the_events_of_a_run(scene: Scene) -> Outcome {
     for cut in 1..events.len() {
         let cursor = cut.to_string();
         for (path, headers) in [(format!("{path}?after={cut}"), &[][..]), (path.clone(), &[("last-event-id", cursor.as_str())][..])] {
-            let rest: Vec<Value> = open(&path, headers).await?.to_end(CALLED).await?.iter().map(crate::stream::Frame::json).filter(|json| json["sequence"].is_u64()).collect();
+            let rest: Vec<Value> = open(&path, headers)
+                .await?
+                .to_end(CALLED)
+                .await?
+                .iter()
+                .map(crate::stream::Frame::json)
+                .filter(|json| json["sequence"].is_u64())
+                .collect();
             ensure!(rest == events[cut..], "after {cut} the stream brings {rest:?}, not {:?}", &events[cut..]);
         }
     }
@@ -78,7 +89,9 @@ pub(super) async fn the_events_of_a_run(scene: Scene) -> Outcome {
     chat::ended(&scene, &alice, &own).await?;
     let other = Peer::active(&scene).await?;
     let elsewhere = other.link().await?;
-    for (who, link, run) in [(&peer, &link, own.as_str()), (&peer, &link, &ids::fresh("run")), (&peer, &link, "x"), (&other, &elsewhere, run.as_str())] {
+    for (who, link, run) in
+        [(&peer, &link, own.as_str()), (&peer, &link, &ids::fresh("run")), (&peer, &link, "x"), (&other, &elsewhere, run.as_str())]
+    {
         who.get(link, &format!("/fed/v1/runs/{run}/events"), "stream").await?.expect(404)?;
     }
     Ok(())
@@ -94,7 +107,10 @@ pub(super) async fn the_directory(scene: Scene) -> Outcome {
     });
     third.door.script(|script| script.agents = vec![entry]);
     third.activate().await?;
-    third.door.until("the directory being read", CALLED, |door| door.seen().iter().any(|seen| seen.path == "/fed/v1/directory").then_some(())).await?;
+    third
+        .door
+        .until("the directory being read", CALLED, |door| door.seen().iter().any(|seen| seen.path == "/fed/v1/directory").then_some(()))
+        .await?;
     let link = peer.link().await?;
     let (_, shown) = mesh_agent(&scene, "shown").await?;
     let hidden = scene.world.agent().await?;
@@ -105,12 +121,14 @@ pub(super) async fn the_directory(scene: Scene) -> Outcome {
         directory.equals("/node", &json!(peer.hub.node))?;
         let agents = directory.list("/agents")?;
         let named = |jid: &str| agents.iter().find(|agent| agent["jid"] == jid);
-        let own = named(&shown.jid).ok_or_else(|| Stop::Failed(format!("the agent {} of the mesh is not in {}", shown.jid, directory.json)))?;
+        let own =
+            named(&shown.jid).ok_or_else(|| Stop::Failed(format!("the agent {} of the mesh is not in {}", shown.jid, directory.json)))?;
         ensure!(own["name"] == shown.body["name"], "the entry of the agent is {own}");
         ensure!(named(&hidden.jid).is_none(), "a private agent is in the directory");
         for agent in agents {
             let (id, jid) = (agent["id"].as_str().unwrap_or_default(), agent["jid"].as_str().unwrap_or_default());
-            let home = id.starts_with(&format!("spiffe://{}/agent/", peer.hub.domain)) && jid.ends_with(&format!("@agents.{}", peer.hub.domain));
+            let home =
+                id.starts_with(&format!("spiffe://{}/agent/", peer.hub.domain)) && jid.ends_with(&format!("@agents.{}", peer.hub.domain));
             ensure!(home, "the directory has an agent of another hub: {agent}");
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
@@ -140,7 +158,13 @@ pub(super) async fn one_answer_for_what_is_not_there(scene: Scene) -> Outcome {
         bodies.push((path, answer.bytes));
     }
     for (path, body) in &bodies {
-        ensure!(*body == bodies[0].1, "the body for {path} is {}, for {} it is {}", String::from_utf8_lossy(body), bodies[0].0, String::from_utf8_lossy(&bodies[0].1));
+        ensure!(
+            *body == bodies[0].1,
+            "the body for {path} is {}, for {} it is {}",
+            String::from_utf8_lossy(body),
+            bodies[0].0,
+            String::from_utf8_lossy(&bodies[0].1)
+        );
     }
     let mine = history(&peer.user(), &agent.jid);
     peer.get(&link, &mine.0, mine.1).await?.expect(200)
@@ -158,7 +182,13 @@ pub(super) async fn a_peers_run_is_read_here(scene: Scene) -> Outcome {
     ensure!(log.len() + 1 == shown.len(), "the run has {} events here, {} at the executing hub", shown.len(), log.len() + 1);
     for (there, here) in log.iter().zip(&shown[1..]) {
         for member in ["id", "sequence", "type", "payload"] {
-            ensure!(there[member] == here[member], "`{member}` of the event {} is {} here, {} at the executing hub", there["sequence"], here[member], there[member]);
+            ensure!(
+                there[member] == here[member],
+                "`{member}` of the event {} is {} here, {} at the executing hub",
+                there["sequence"],
+                here[member],
+                there[member]
+            );
         }
     }
     let asked: Vec<u64> = peer.door.seen().into_iter().filter(|seen| seen.path.ends_with("/events")).map(|seen| seen.after).collect();

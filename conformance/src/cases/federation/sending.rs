@@ -6,13 +6,7 @@ use super::{CALLED, accepted, mesh_agent, waiting_mesh_agent};
 use crate::{
     case::{Outcome, Stop, ensure},
     cases::chat,
-    peer::{
-        Peer,
-        door::Say,
-        ids, jose,
-        link::Link,
-        with,
-    },
+    peer::{Peer, door::Say, ids, jose, link::Link, with},
     scene::Scene,
 };
 

@@ -204,7 +204,8 @@ pub(super) async fn a_refusal_says_nothing(scene: Scene) -> Outcome {
         ("another certificate", peer.token("hello").without("cnf")),
         ("another `typ`", peer.token("hello").header("typ", "JWT")),
     ];
-    let mut headers = bad.iter().map(|(what, token)| Ok((*what, Some(format!("Bearer {}", token.sign()?))))).collect::<Result<Vec<_>, Stop>>()?;
+    let mut headers =
+        bad.iter().map(|(what, token)| Ok((*what, Some(format!("Bearer {}", token.sign()?))))).collect::<Result<Vec<_>, Stop>>()?;
     headers.push(("nothing", None));
     headers.push(("no JWS", Some("Bearer x".into())));
     let mut names: Option<Vec<String>> = None;
@@ -240,7 +241,9 @@ pub(super) async fn the_tokens_of_the_hub(scene: Scene) -> Outcome {
             now: ids::seconds(),
             skew: 30,
         };
-        check.judge(request.authorization.as_deref(), &mut used).map_err(|problem| Stop::Failed(format!("{} {}: {problem}", request.method, request.path)))?;
+        check
+            .judge(request.authorization.as_deref(), &mut used)
+            .map_err(|problem| Stop::Failed(format!("{} {}: {problem}", request.method, request.path)))?;
     }
     Ok(())
 }
@@ -265,7 +268,9 @@ pub(super) async fn a_limit_of_one_peer(scene: Scene) -> Outcome {
             break;
         }
     }
-    let Some(limited) = limited else { return Err(Stop::Failed(format!("{} requests at once of one peer met no limit", links.len() * AT_ONCE))) };
+    let Some(limited) = limited else {
+        return Err(Stop::Failed(format!("{} requests at once of one peer met no limit", links.len() * AT_ONCE)));
+    };
     ensure!(limited.header("retry-after").parse::<u64>().is_ok(), "429 has the `Retry-After` `{}`", limited.header("retry-after"));
     let agent = waiting_mesh_agent(&scene, "streams").await?;
     let (envelope, run) = other.create(&agent.jid, "c", 1, "waits")?;

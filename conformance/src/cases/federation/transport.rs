@@ -78,7 +78,11 @@ pub(super) async fn certificates_of_clients(scene: Scene) -> Outcome {
     }
     let link = peer.link().await?;
     let forwarded = format!("By={};URI={}", peer.hub.node, other.node);
-    let headers = [("x-forwarded-client-cert", forwarded.as_str()), ("x-client-cert", other.node.as_str()), ("forwarded", "for=192.0.2.1;host=hub-z.example")];
+    let headers = [
+        ("x-forwarded-client-cert", forwarded.as_str()),
+        ("x-client-cert", other.node.as_str()),
+        ("forwarded", "for=192.0.2.1;host=hub-z.example"),
+    ];
     let body = |node: &str| json!({ "node": node, "time": ids::now(), "profiles": ["aiox-federation/1"] });
     let own = Ask { headers: &headers, ..Ask::post("/fed/v1/hello", &peer.token("hello").sign()?, &body(&peer.node)) };
     link.answer(&scene, own).await?.expect(200)?;
@@ -101,7 +105,11 @@ pub(super) async fn certificates_of_servers(scene: Scene) -> Outcome {
         ("another authority", Peer::with_server(&scene, same_node, Some(&stranger)).await?),
     ] {
         peer.activate().await?;
-        peer.door.until("a handshake of the target, given up or not", CALLED, |door| (door.failed_handshakes() > 0 || !door.seen().is_empty()).then_some(())).await?;
+        peer.door
+            .until("a handshake of the target, given up or not", CALLED, |door| {
+                (door.failed_handshakes() > 0 || !door.seen().is_empty()).then_some(())
+            })
+            .await?;
         let seen = peer.door.seen();
         ensure!(seen.is_empty(), "a server whose certificate has {what} was asked {} {}, token and all", seen[0].method, seen[0].path);
     }

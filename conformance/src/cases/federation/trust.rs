@@ -30,8 +30,14 @@ async fn document(scene: &Scene) -> Result<Value, Stop> {
 pub(super) async fn the_document(scene: Scene) -> Outcome {
     let answer = scene.call(Method::GET, DOCUMENT).send().await?;
     answer.expect(200)?;
-    ensure!(answer.header("content-type").starts_with("application/json"), "{}: the content type is `{}`", answer.what, answer.header("content-type"));
-    let wanted = ["domain", "nodes", "roots", "token_keys", "envelope_keys", "sequence", "refresh_hint", "not_after", "profiles", "signature"];
+    ensure!(
+        answer.header("content-type").starts_with("application/json"),
+        "{}: the content type is `{}`",
+        answer.what,
+        answer.header("content-type")
+    );
+    let wanted =
+        ["domain", "nodes", "roots", "token_keys", "envelope_keys", "sequence", "refresh_hint", "not_after", "profiles", "signature"];
     answer.members("", &wanted, None)?;
     ensure!(answer.list("/profiles")?.contains(&json!("aiox-federation/1")), "{}: `profiles` is {}", answer.what, answer.at("/profiles"));
     ensure!(!answer.list("/nodes")?.is_empty(), "{}: no nodes", answer.what);
@@ -39,10 +45,19 @@ pub(super) async fn the_document(scene: Scene) -> Outcome {
     for node in answer.list("/nodes")? {
         let id = node["id"].as_str().unwrap_or_default();
         ensure!(id.starts_with(&format!("spiffe://{domain}/node/")), "{}: the node id `{id}` is none of {domain}", answer.what);
-        ensure!(node["endpoint"].as_str().is_some_and(|url| url.starts_with("https://")), "{}: the endpoint is {}", answer.what, node["endpoint"]);
+        ensure!(
+            node["endpoint"].as_str().is_some_and(|url| url.starts_with("https://")),
+            "{}: the endpoint is {}",
+            answer.what,
+            node["endpoint"]
+        );
     }
     for key in answer.list("/token_keys")?.iter().chain(answer.list("/envelope_keys")?) {
-        ensure!(["d", "p", "q", "k", "dp", "dq", "qi"].iter().all(|name| key.get(name).is_none()), "{}: a private key is published", answer.what);
+        ensure!(
+            ["d", "p", "q", "k", "dp", "dq", "qi"].iter().all(|name| key.get(name).is_none()),
+            "{}: a private key is published",
+            answer.what
+        );
     }
     ensure!(!String::from_utf8_lossy(&answer.bytes).contains("PRIVATE KEY"), "{}: a private key is published", answer.what);
     Ok(())
@@ -80,7 +95,13 @@ async fn shut_out(scene: &Scene, peer: &Peer, why: &str) -> Outcome {
 pub(super) async fn nobody_is_believed_unconfirmed(scene: Scene) -> Outcome {
     let peer = Peer::start(&scene).await?;
     let proposed = peer.propose().await?;
-    ensure!(proposed.status == 200 || proposed.status == 201, "{}: a good document was answered by {} {}", proposed.what, proposed.status, proposed.json);
+    ensure!(
+        proposed.status == 200 || proposed.status == 201,
+        "{}: a good document was answered by {} {}",
+        proposed.what,
+        proposed.status,
+        proposed.json
+    );
     let fingerprint = jose::fingerprint(&peer.draft());
     proposed.equals("/data/fingerprint", &json!(fingerprint))?;
     proposed.equals("/data/state", &json!("proposed"))?;
@@ -118,7 +139,12 @@ pub(super) async fn what_is_not_proposed(scene: Scene) -> Outcome {
     for (what, document) in documents {
         peer.publish(document);
         let answer = peer.propose().await?;
-        ensure!(answer.status == 409 && answer.code() == "peer_document_refused", "a document with {what} was answered by {} {}", answer.status, answer.json);
+        ensure!(
+            answer.status == 409 && answer.code() == "peer_document_refused",
+            "a document with {what} was answered by {} {}",
+            answer.status,
+            answer.json
+        );
         peer.record().await?.expect(404)?;
     }
     peer.publish(peer.document()?);
