@@ -44,6 +44,8 @@ const EDGES: &[(&str, &[&str])] = &[
     // Federation signs, and reads the rows of its outbox.
     ("federation", &["app", "core", "model", "crypto", "store"]),
     ("worker", &["proto"]),
+    // The suite plays an XMPP client and a worker. It knows nothing else of the hub, so that it shares no mistake with it.
+    ("conformance", &["probe", "proto"]),
 ];
 /// The composition root, and what is no part of the product, may know everything but one another.
 const ROOTS: &[&str] = &["node", "testkit", "benches", "xtask"];
@@ -77,7 +79,7 @@ const HOMES: &[(&str, &[&str])] = &[
     // Programs that are no hub's door read XML for themselves, so that they share no mistake with it.
     ("rxml", &["xmpp", "probe", "benches"]),
     ("axum", &["http", "federation", "node"]),
-    ("tonic", &["grpc", "proto", "worker", "benches", "xtask"]),
+    ("tonic", &["grpc", "proto", "worker", "conformance", "benches", "xtask"]),
     ("figment", &["config"]),
     ("genai", &["worker"]),
     ("argon2", &["crypto"]),
