@@ -1,12 +1,18 @@
 //! Times and ids in the forms that hubs exchange.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use uuid::Uuid;
 
 const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 
+fn micros() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).ok().and_then(|now| now.as_micros().try_into().ok()).unwrap_or(0)
+}
+
 /// A time some seconds from now, RFC 3339 with microseconds in UTC.
 pub(crate) fn at(seconds: i64) -> String {
-    let time = jiff::Timestamp::now().as_microsecond() + seconds * 1_000_000;
+    let time = micros() + seconds * 1_000_000;
     jiff::Timestamp::from_microsecond(time).map(|time| format!("{time:.6}")).unwrap_or_default()
 }
 
@@ -17,7 +23,7 @@ pub(crate) fn now() -> String {
 
 /// Now, in whole seconds.
 pub(crate) fn seconds() -> i64 {
-    jiff::Timestamp::now().as_second()
+    micros() / 1_000_000
 }
 
 /// Seconds of a time in RFC 3339.

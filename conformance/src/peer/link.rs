@@ -248,7 +248,7 @@ impl Feed {
     }
 
     /// Every frame to the end.
-    pub(crate) async fn to_end(mut self, within: Duration) -> Result<Vec<Frame>, Stop> {
+    pub(crate) async fn whole(mut self, within: Duration) -> Result<Vec<Frame>, Stop> {
         let until = tokio::time::Instant::now() + within;
         let mut frames = Vec::new();
         while let Some(frame) = self.next(until.saturating_duration_since(tokio::time::Instant::now())).await {

@@ -275,7 +275,7 @@ pub(super) async fn a_copy_is_no_second_run(scene: Scene) -> Outcome {
     ensure!(created["sequence"] == 1, "the first event of the run is {created}");
     let cancel = with(peer.header(&agent.jid, "c", 2), "/type", json!("run.cancel"));
     accepted("a cancel", &peer.deliver(&link, &[peer.seal(cancel, &json!({ "run_id": run }).to_string())?]).await?[0])?;
-    let rest = feed.to_end(super::CALLED).await?;
+    let rest = feed.whole(super::CALLED).await?;
     let again = rest.iter().filter(|frame| frame.json()["type"] == "run.created").count();
     ensure!(again == 0, "the run was made {} times", again + 1);
     Ok(())

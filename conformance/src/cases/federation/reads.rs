@@ -46,7 +46,7 @@ pub(super) async fn the_events_of_a_run(scene: Scene) -> Outcome {
     };
     let whole = open(&path, &[]).await?;
     ensure!(whole.status == 200, "{}: the status is {}", whole.what, whole.status);
-    let frames = whole.to_end(CALLED).await?;
+    let frames = whole.whole(CALLED).await?;
     let mut events = Vec::new();
     for frame in &frames {
         let json = frame.json();
@@ -74,7 +74,7 @@ pub(super) async fn the_events_of_a_run(scene: Scene) -> Outcome {
         for (path, headers) in [(format!("{path}?after={cut}"), &[][..]), (path.clone(), &[("last-event-id", cursor.as_str())][..])] {
             let rest: Vec<Value> = open(&path, headers)
                 .await?
-                .to_end(CALLED)
+                .whole(CALLED)
                 .await?
                 .iter()
                 .map(crate::stream::Frame::json)
