@@ -79,6 +79,14 @@ pub enum Command {
     /// See your latest runs, or cancel one
     #[command(subcommand)]
     Run(RunCommand),
+    /// Judge any hub by the numbered requirements of the specification
+    ///
+    /// Works from outside, over the public API alone, with accounts and agents that it makes for itself and takes away again.
+    /// Exit code: 0 the hub conforms, 1 it does not, 2 it could not be judged.
+    #[command(
+        after_help = "Examples:\n  aiox conformance --local                                  hub A of the local mesh, with hub B as its peer\n  aiox conformance --target https://hub.hub-a.example --profile core\n  aiox conformance --target https://hub.hub-a.example --admin-email operator@hub-a.example \\\n      --report junit --out report.xml < password.txt\n\nThe administrator's password is read from standard input. Without an administrator, requirements on tenants are not run."
+    )]
+    Conformance(Box<Conformance>),
     /// Tell XMPP servers on this machine where each other's listeners are (started by `aiox up`)
     #[command(hide = true)]
     DevDns(DevDns),
@@ -513,4 +521,79 @@ mod tests {
     fn the_command_line_is_sound() {
         super::Cli::command().debug_assert();
     }
+}
+
+/// Form of a report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum ReportForm {
+    /// What is no pass, in words
+    Terminal,
+    /// For CI systems
+    Junit,
+    /// Everything, with requests and answers
+    Json,
+    /// One page for a browser
+    Html,
+}
+
+/// `aiox conformance`.
+#[derive(Debug, Args)]
+pub struct Conformance {
+    /// URL of the hub's product listener
+    #[arg(long, required_unless_present = "local", conflicts_with = "local")]
+    pub target: Option<url::Url>,
+    /// Judge hub A of the local mesh (`aiox up`), with everything that is known of it
+    #[arg(long)]
+    pub local: bool,
+    /// URL of a hub that is its peer, for requirements on two hubs
+    #[arg(long)]
+    pub peer: Option<url::Url>,
+    /// E-mail address of an administrator of the hub; the password is read from standard input
+    #[arg(long)]
+    pub admin_email: Option<String>,
+    /// Invitation to register with
+    #[arg(long)]
+    pub invite: Option<String>,
+    /// PEM authorities of the hub's certificates
+    #[arg(long)]
+    pub ca: Option<PathBuf>,
+    /// Another client-facing port of the same hub; may be given again
+    #[arg(long, value_name = "URL")]
+    pub also: Vec<url::Url>,
+    /// Where XMPP clients log in, as host:port; with --xmpp-domain
+    #[arg(long, value_name = "HOST:PORT", requires = "xmpp_domain")]
+    pub xmpp: Option<String>,
+    /// The hub's domain on XMPP
+    #[arg(long)]
+    pub xmpp_domain: Option<String>,
+    /// Which requirements; may be given again
+    #[arg(long, value_parser = ["core", "federation", "xmpp", "models", "all"], default_value = "all")]
+    pub profile: Vec<String>,
+    /// Only requirements whose id begins so, for instance RUN or STR-015; may be given again
+    #[arg(long, value_name = "ID")]
+    pub only: Vec<String>,
+    /// Form of the report
+    #[arg(long, value_enum, default_value = "terminal")]
+    pub report: ReportForm,
+    /// Write the report here instead of standard output
+    #[arg(long)]
+    pub out: Option<PathBuf>,
+    /// Also write one line of JSON for each requirement here, sorted, without anything that changes from run to run
+    #[arg(long, value_name = "FILE")]
+    pub results: Option<PathBuf>,
+    /// Requirements that are known to fail, one line each: ID and reason. One that passes is a failure too
+    #[arg(long, value_name = "FILE")]
+    pub expected_failures: Option<PathBuf>,
+    /// Cases at once
+    #[arg(long, default_value_t = 8)]
+    pub parallel: usize,
+    /// Stop at the first requirement that fails
+    #[arg(long)]
+    pub fail_fast: bool,
+    /// Test the suite itself: break the hub in many ways, one at a time, behind a proxy; write what the suite noticed here
+    #[arg(long, value_name = "FILE")]
+    pub mutants: Option<PathBuf>,
+    /// The local mesh.
+    #[command(flatten)]
+    pub place: Place,
 }

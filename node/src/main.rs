@@ -2,6 +2,7 @@
 
 mod cli;
 mod commands;
+mod conformance;
 mod doors;
 mod health;
 mod hub;
@@ -49,7 +50,7 @@ fn main() -> ExitCode {
     // What still blocks, a password hash for instance, must not hold the exit up.
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             say::error(&format!("{error:#}"));
             ExitCode::FAILURE
@@ -57,8 +58,8 @@ fn main() -> ExitCode {
     }
 }
 
-async fn run(command: Command) -> Result<()> {
-    match command {
+async fn run(command: Command) -> Result<ExitCode> {
+    let done = match command {
         Command::Up(up) => {
             quiet();
             if up.json {
@@ -97,8 +98,11 @@ async fn run(command: Command) -> Result<()> {
         Command::Chat(command) => commands::chat(command).await,
         Command::Agents(remote) => commands::agents(remote).await,
         Command::Run(command) => commands::run(command).await,
+        // The verdict is told by the exit code.
+        Command::Conformance(command) => return Ok(conformance::conformance(*command).await),
         Command::DevDns(options) => dev_dns(options).await,
-    }
+    };
+    done.map(|()| ExitCode::SUCCESS)
 }
 
 /// Log lines on standard error, where the service's log file or journal takes them.

@@ -42,6 +42,10 @@ pub fn piece(text: &str) {
     print!("{text}");
     let _ = std::io::stdout().flush();
 }
+/// News of long work, on standard error, so that standard output holds the result alone.
+pub fn news(text: &str) {
+    eprintln!("{text}");
+}
 /// What went wrong.
 pub fn error(text: &str) {
     eprintln!("{} {text}", "error:".if_supports_color(Stream::Stderr, |text| text.red()));

@@ -46,6 +46,8 @@ const EDGES: &[(&str, &[&str])] = &[
     ("worker", &["proto"]),
     // Documents alone: what the doors say of themselves, the types, the settings.
     ("specgen", &["config", "federation", "http", "model"]),
+    // The suite plays an XMPP client and a worker. It knows nothing else of the hub, so that it shares no mistake with it.
+    ("conformance", &["probe", "proto"]),
 ];
 /// The composition root, and what is no part of the product, may know everything but one another.
 const ROOTS: &[&str] = &["node", "testkit", "benches", "xtask"];
@@ -80,7 +82,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("rxml", &["xmpp", "probe", "benches"]),
     // testkit stands around the routers of tests.
     ("axum", &["http", "federation", "node", "testkit"]),
-    ("tonic", &["grpc", "proto", "worker", "benches", "xtask"]),
+    ("tonic", &["grpc", "proto", "worker", "conformance", "benches", "xtask"]),
     ("figment", &["config"]),
     ("genai", &["worker"]),
     ("argon2", &["crypto"]),
@@ -215,11 +217,11 @@ fn every_served_route_stands_in_a_document() {
 /// What only its home may call, in code that is not a test. The rest is a rule of `clippy.toml`.
 const CALLS: &[(&str, &[&str])] = &[
     // Time comes in through the clock of the core.
-    ("SystemTime::now", &["crates/crypto/src/system.rs", "crates/xmpp/src/wire.rs", "certs/", "benches/"]),
+    ("SystemTime::now", &["crates/crypto/src/system.rs", "crates/xmpp/src/wire.rs", "certs/", "benches/", "conformance/src/peer/"]),
     ("Timestamp::now", &[]),
     // Ids come in through the core's port.
-    ("Uuid::now_v7", &["crates/crypto/src/system.rs", "crates/xmpp/", "benches/", "crates/testkit/"]),
-    ("Uuid::new_v4", &["crates/http/src/context.rs", "crates/xmpp/", "worker/src/backoff.rs", "benches/"]),
+    ("Uuid::now_v7", &["crates/crypto/src/system.rs", "crates/xmpp/", "benches/", "crates/testkit/", "conformance/"]),
+    ("Uuid::new_v4", &["crates/http/src/context.rs", "crates/xmpp/", "worker/src/backoff.rs", "benches/", "conformance/"]),
     // Repeats the place of a row in a constant text.
     ("AssertSqlSafe", &["crates/testkit/", "crates/store/src/many.rs"]),
     // Blocks a thread of the runtime.

@@ -1,0 +1,134 @@
+//! One judgement: which cases, in which order, and what comes of them.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use futures::StreamExt as _;
+
+use crate::{
+    case::{Case, Outcome, Stop},
+    cases,
+    expected::Expected,
+    report::{Judgement, Report, Verdict},
+    requirement::{Level, Requirement, requirements, uncovered},
+    scene::{Scene, chain},
+    world::{Options, World},
+};
+
+/// How far a judgement is.
+#[derive(Debug, Clone)]
+pub struct Progress {
+    /// Cases that have ended.
+    pub done: usize,
+    /// Cases in all.
+    pub all: usize,
+    /// The one that has just ended.
+    pub id: String,
+    /// How it ended.
+    pub verdict: Verdict,
+}
+
+/// Judges a hub. `progress` is called after each case.
+///
+/// # Errors
+/// A text, when nothing can be judged at all: the target cannot be reached, or is no hub.
+pub async fn judge(options: Options, expected: &Expected, progress: impl Fn(Progress) + Sync) -> Result<Report, String> {
+    let began = Instant::now();
+    let target = options.target.to_string();
+    let profiles = options.profiles.clone();
+    let world = World::new(options).map_err(|error| format!("no HTTP client: {}", chain(&error)))?;
+    let hub = look(&world).await?;
+
+    let asked: Vec<&Requirement> = requirements().iter().filter(|one| profiles.contains(&one.profile) && wanted(&world, &one.id)).collect();
+    let (mut judged, mut jobs) = (Vec::new(), Vec::new());
+    for requirement in asked {
+        match cases::all().find(|case| case.id == requirement.id) {
+            Some(case) => jobs.push((requirement, case)),
+            None => judged.push(left_out(requirement)),
+        }
+    }
+    let (all, done) = (jobs.len(), AtomicUsize::new(0));
+    let told = |judgement: Judgement| {
+        let done = done.fetch_add(1, Ordering::Relaxed) + 1;
+        progress(Progress { done, all, id: judgement.id.clone(), verdict: judgement.verdict });
+        judgement
+    };
+    let stages = [(0, world.options.parallel.max(1)), (1, 1), (2, 1)];
+    for (stage, at_once) in stages {
+        let of_stage: Vec<_> = jobs.iter().filter(|(_, case)| case.stage == stage).copied().collect();
+        let running = futures::stream::iter(of_stage).map(|(requirement, case)| run(world.clone(), requirement, *case));
+        let ended: Vec<Judgement> = running.buffer_unordered(at_once).map(&told).collect().await;
+        judged.extend(ended);
+    }
+    world.clean().await;
+    judged.sort_by(|a, b| a.id.cmp(&b.id));
+    for one in &mut judged {
+        one.expected = expected.reason(&one.id).map(str::to_owned);
+    }
+    Ok(Report { suite: env!("CARGO_PKG_VERSION").to_owned(), target, hub, profiles: profiles.into_iter().collect(), judged, took: began.elapsed() })
+}
+
+fn wanted(world: &World, id: &str) -> bool {
+    world.options.only.is_empty() || world.options.only.iter().any(|start| id.starts_with(start.as_str()))
+}
+
+/// Whether there is a hub at all, and which.
+async fn look(world: &Arc<World>) -> Result<String, String> {
+    let scene = Scene::new(world.clone());
+    let target = &world.options.target;
+    let patience = Duration::from_secs(15);
+    let asked = tokio::time::timeout(patience, scene.call(reqwest::Method::GET, "/v1/health").send()).await;
+    let answer = match asked {
+        Err(_) => return Err(format!("{target} does not answer within {patience:?}: is it up, and is it the right port?")),
+        Ok(Err(Stop::Harness(text) | Stop::Failed(text) | Stop::NotRun(text))) => return Err(format!("{target} cannot be reached: {text}")),
+        Ok(Ok(answer)) => answer,
+    };
+    if answer.status != 200 || answer.text("/status").is_empty() {
+        return Err(format!(
+            "{target} is no AIOX hub: GET /v1/health answered {} with {}. Give the URL of the hub's product listener, for instance http://127.0.0.1:8080",
+            answer.status,
+            crate::exchange::shown(&answer.bytes),
+        ));
+    }
+    Ok(answer.text("/version").to_owned())
+}
+
+async fn run(world: Arc<World>, requirement: &Requirement, case: Case) -> Judgement {
+    let scene = Scene::new(world.clone());
+    let began = Instant::now();
+    let outcome: Outcome = if world.is_over() {
+        Err(Stop::NotRun("the judgement ended at an earlier failure".into()))
+    } else {
+        let work = tokio::spawn((case.run)(scene.clone()));
+        let stop = work.abort_handle();
+        match tokio::time::timeout(world.options.case_timeout, work).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(error)) => Err(Stop::Harness(format!("the case ended with a panic: {error}"))),
+            Err(_) => {
+                stop.abort();
+                Err(Stop::Harness(format!("the case did not end within {:?}", world.options.case_timeout)))
+            }
+        }
+    };
+    let (verdict, reason) = match outcome {
+        Ok(()) => (Verdict::Pass, None),
+        Err(Stop::Failed(text)) => (Verdict::Fail, Some(text)),
+        Err(Stop::NotRun(text)) => (Verdict::NotRun, Some(text)),
+        Err(Stop::Harness(text)) => (Verdict::Error, Some(text)),
+    };
+    if verdict == Verdict::Fail && requirement.level == Level::Must {
+        world.over.store(true, Ordering::Relaxed);
+    }
+    let exchanges = scene.record.lock().map(|mut record| std::mem::take(&mut *record)).unwrap_or_default();
+    Judgement { took: began.elapsed(), exchanges: if verdict == Verdict::Pass { Vec::new() } else { exchanges }, ..Judgement::of(requirement, verdict, reason) }
+}
+
+fn left_out(requirement: &Requirement) -> Judgement {
+    let reason = uncovered().find(|(id, _)| *id == requirement.id).map_or("there is no case", |(_, reason)| reason);
+    Judgement::of(requirement, Verdict::Uncovered, Some(reason.to_owned()))
+}

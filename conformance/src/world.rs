@@ -1,0 +1,395 @@
+//! What the cases share: the target, accounts, an agent. Made over the public API when first asked for, taken away at the end.
+
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use reqwest::{Client, Method, Url};
+use serde_json::{Value, json};
+use tokio::sync::OnceCell;
+use uuid::Uuid;
+
+use crate::{
+    case::Stop,
+    requirement::Profile,
+    scene::{Call, Scene},
+};
+
+/// Longest wait for one answer.
+pub(crate) const ANSWER: Duration = Duration::from_secs(40);
+
+/// What to judge, and with what.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The hub's product listener.
+    pub target: Url,
+    /// The product listener of a hub that is its peer, for cases across two hubs.
+    pub peer: Option<Url>,
+    /// An account with all scopes of an administrator, for tenants, audit and administration.
+    pub admin: Option<Login>,
+    /// The same of the peer.
+    pub peer_admin: Option<Login>,
+    /// Invitation to register with, where sign-up needs one.
+    pub invite: Option<String>,
+    /// Where XMPP clients log in.
+    pub xmpp: Option<XmppAccess>,
+    /// Where workers dial in.
+    pub worker: Option<crate::worker::WorkerAccess>,
+    /// Authorities (PEM) that are believed beside the public ones.
+    pub ca: Option<Vec<u8>>,
+    /// Other client-facing ports of the same hub.
+    pub other_ports: Vec<Url>,
+    /// Which requirements.
+    pub profiles: BTreeSet<Profile>,
+    /// Only requirements whose id begins with one of these; empty for all.
+    pub only: Vec<String>,
+    /// Cases that run at once.
+    pub parallel: usize,
+    /// Longest time of one case.
+    pub case_timeout: Duration,
+    /// Stop at the first failed MUST.
+    pub fail_fast: bool,
+}
+impl Options {
+    /// Everything about one hub, with the defaults of the command line.
+    #[must_use]
+    pub fn new(target: Url) -> Self {
+        Self {
+            target,
+            peer: None,
+            admin: None,
+            peer_admin: None,
+            invite: None,
+            xmpp: None,
+            worker: None,
+            ca: None,
+            other_ports: Vec::new(),
+            profiles: BTreeSet::from(Profile::ALL),
+            only: Vec::new(),
+            parallel: 8,
+            case_timeout: Duration::from_secs(60),
+            fail_fast: false,
+        }
+    }
+}
+
+/// An account that exists.
+#[derive(Clone)]
+pub struct Login {
+    /// Its e-mail address.
+    pub email: String,
+    /// Its password.
+    pub password: String,
+}
+impl std::fmt::Debug for Login {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Login").field("email", &self.email).finish_non_exhaustive()
+    }
+}
+
+/// Where accounts of the hub log in by XMPP.
+#[derive(Debug, Clone)]
+pub struct XmppAccess {
+    /// The hub's domain.
+    pub domain: String,
+    /// Host or address of its XMPP server.
+    pub host: String,
+    /// Its client port.
+    pub port: u16,
+    /// Authority (PEM) of its certificate; the system's where absent.
+    pub ca: Option<std::path::PathBuf>,
+}
+
+/// An account that a case uses.
+#[derive(Debug, Clone)]
+pub(crate) struct Account {
+    pub(crate) email: String,
+    pub(crate) username: String,
+    pub(crate) password: String,
+    pub(crate) access: String,
+    pub(crate) refresh: String,
+}
+
+/// An agent of an account.
+#[derive(Debug, Clone)]
+pub(crate) struct Agent {
+    /// The UUID of `/api/v1`.
+    pub(crate) id: String,
+    /// Its address.
+    pub(crate) jid: String,
+    /// The body that made it.
+    pub(crate) body: Value,
+}
+
+/// A tenant of the suite's own, and a service token in it.
+#[derive(Debug, Clone)]
+pub(crate) struct Tenant {
+    pub(crate) id: String,
+    pub(crate) secret: String,
+}
+
+impl Tenant {
+    /// The tenant's service, where a call wants an account.
+    pub(crate) fn account(&self) -> Account {
+        let nothing = String::new;
+        Account { email: nothing(), username: nothing(), password: nothing(), access: self.secret.clone(), refresh: nothing() }
+    }
+}
+
+/// What every case of one judgement shares.
+pub(crate) struct World {
+    pub(crate) options: Options,
+    /// A word in every name that this judgement makes.
+    pub(crate) mark: String,
+    clients: Mutex<u8>,
+    pub(crate) common: Client,
+    alice: OnceCell<Account>,
+    bob: OnceCell<Account>,
+    admin: OnceCell<Account>,
+    agent: OnceCell<Agent>,
+    peer_user: OnceCell<(Account, Agent)>,
+    tenant: OnceCell<Tenant>,
+    made: Mutex<Vec<(Url, String, String)>>,
+    /// Answers that do not validate against the document, in words.
+    pub(crate) breaches: Mutex<Vec<String>>,
+    /// Answers that were validated.
+    pub(crate) checked: std::sync::atomic::AtomicUsize,
+    /// Some MUST has failed and the judgement ends at the first.
+    pub(crate) over: AtomicBool,
+}
+
+impl World {
+    pub(crate) fn new(options: Options) -> Result<Arc<Self>, reqwest::Error> {
+        let common = client(None, options.ca.as_deref())?;
+        Ok(Arc::new(Self {
+            options,
+            mark: Uuid::new_v4().simple().to_string()[..10].to_owned(),
+            clients: Mutex::new(1),
+            common,
+            alice: OnceCell::new(),
+            bob: OnceCell::new(),
+            admin: OnceCell::new(),
+            agent: OnceCell::new(),
+            peer_user: OnceCell::new(),
+            tenant: OnceCell::new(),
+            made: Mutex::default(),
+            breaches: Mutex::default(),
+            checked: std::sync::atomic::AtomicUsize::new(0),
+            over: AtomicBool::new(false),
+        }))
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.options.fail_fast && self.over.load(Ordering::Relaxed)
+    }
+
+    /// A client with an address of its own where the target is on this machine, because sign-in is limited per address; elsewhere
+    /// the common one.
+    pub(crate) fn other_address(&self, target: &Url) -> Result<Client, Stop> {
+        let loopback = target.host_str().is_some_and(|host| host == "localhost" || host.parse::<Ipv4Addr>().is_ok_and(|ip| ip.is_loopback()));
+        if !loopback {
+            return Ok(self.common.clone());
+        }
+        let number = {
+            let mut number = self.clients.lock().map_err(|_| Stop::Harness("a lock was poisoned".into()))?;
+            *number = number.wrapping_add(1);
+            *number
+        };
+        // The mark keeps two judgements in a row from using up each other's limit.
+        let [a, b] = [self.mark.as_bytes()[0], self.mark.as_bytes()[1]];
+        let address = IpAddr::V4(Ipv4Addr::new(127, 100 + a % 100, b, number.max(2)));
+        client(Some(address), self.options.ca.as_deref()).map_err(|error| Stop::Harness(error.to_string()))
+    }
+
+    /// The account that most cases use.
+    pub(crate) async fn alice(self: &Arc<Self>) -> Result<Account, Stop> {
+        self.alice.get_or_try_init(|| self.register("alice")).await.cloned()
+    }
+
+    /// Another account of the same tenant.
+    pub(crate) async fn bob(self: &Arc<Self>) -> Result<Account, Stop> {
+        self.bob.get_or_try_init(|| self.register("bob")).await.cloned()
+    }
+
+    /// The administrator that was given.
+    pub(crate) async fn admin(self: &Arc<Self>) -> Result<Account, Stop> {
+        let Some(login) = self.options.admin.clone() else {
+            return Err(Stop::NotRun("no administrator's account was given (--admin-email, --admin-password)".into()));
+        };
+        let target = self.options.target.clone();
+        self.admin.get_or_try_init(|| self.login(target, login)).await.cloned()
+    }
+
+    /// Another tenant than that of the accounts.
+    pub(crate) async fn tenant(self: &Arc<Self>) -> Result<Tenant, Stop> {
+        self.tenant.get_or_try_init(|| self.make_tenant("shared")).await.cloned()
+    }
+
+    /// A new tenant with a service token that may do everything a service may. It is deleted at the end.
+    pub(crate) async fn make_tenant(self: &Arc<Self>, name: &str) -> Result<Tenant, Stop> {
+        let admin = self.admin().await?;
+        let target = self.options.target.clone();
+        let body = json!({ "tenant": { "name": format!("Conformance {} {name}", self.mark) } });
+        let made = self.prepare(&target, &admin, "/v1/admin/tenants", &body).await?;
+        let id = made.pointer("/tenant/tenant_id").and_then(Value::as_str).unwrap_or_default().to_owned();
+        self.remember(&target, &admin, &format!("/v1/admin/tenants/{id}"));
+        let made = self.prepare(&target, &admin, &format!("/v1/admin/tenants/{id}/tokens"), &json!({ "name": "conformance" })).await?;
+        let secret = made.pointer("/token/secret").and_then(Value::as_str).unwrap_or_default().to_owned();
+        Ok(Tenant { id, secret })
+    }
+
+    /// A POST of the suite's own preparation, which has to be answered by 201.
+    async fn prepare(&self, target: &Url, who: &Account, path: &str, body: &Value) -> Result<Value, Stop> {
+        let url = target.join(path).map_err(|error| Stop::Harness(error.to_string()))?;
+        let sent = self.common.post(url).timeout(ANSWER).bearer_auth(&who.access).json(body).send().await;
+        let answer = sent.map_err(|error| Stop::Harness(format!("POST {path}: {error}")))?;
+        let status = answer.status();
+        let made: Value = answer.json().await.unwrap_or_default();
+        if status.as_u16() == 201 { Ok(made) } else { Err(Stop::Harness(format!("the suite could not prepare: POST {path} answered {status} with {made}"))) }
+    }
+
+    /// The echo agent of [`alice`](Self::alice).
+    pub(crate) async fn agent(self: &Arc<Self>) -> Result<Agent, Stop> {
+        self.agent
+            .get_or_try_init(|| async {
+                let alice = self.alice().await?;
+                self.make_agent(&self.options.target, &alice, "Echo").await
+            })
+            .await
+            .cloned()
+    }
+
+    /// An account of the peer, and an agent there that everybody of the mesh may use.
+    pub(crate) async fn peer(self: &Arc<Self>) -> Result<(Url, Account, Agent), Stop> {
+        let Some(url) = self.options.peer.clone() else { return Err(Stop::NotRun("no peer was given (--peer)".into())) };
+        let made = self.peer_user.get_or_try_init(|| async {
+            let account = self.register_at(&url, "peer").await?;
+            let body = echo_agent(&format!("Conformance {} peer", self.mark), "mesh");
+            let agent = self.make_agent_of(&url, &account, body).await?;
+            Ok((account, agent))
+        });
+        let (account, agent) = made.await?.clone();
+        Ok((url, account, agent))
+    }
+
+    /// A new account at the target.
+    pub(crate) async fn register(self: &Arc<Self>, name: &str) -> Result<Account, Stop> {
+        self.register_at(&self.options.target.clone(), name).await
+    }
+
+    async fn register_at(self: &Arc<Self>, target: &Url, name: &str) -> Result<Account, Stop> {
+        let username = format!("{name}-{}-{}", self.mark, &Uuid::new_v4().simple().to_string()[..6]);
+        let email = format!("{username}@conformance.example");
+        let password = format!("A-long-secret-{}", Uuid::new_v4().simple());
+        let mut body = json!({ "email": email, "username": username, "password": password });
+        if let Some(invite) = &self.options.invite {
+            body["invite"] = json!(invite);
+        }
+        let answer = self.sign_in(target, "/api/v1/auth/register", &body, 201).await?;
+        let text = |pointer: &str| answer.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+        Ok(Account { email, username, password, access: text("/data/access_token"), refresh: text("/data/refresh_token") })
+    }
+
+    /// Signs in.
+    pub(crate) async fn login(self: &Arc<Self>, target: Url, login: Login) -> Result<Account, Stop> {
+        let body = json!({ "email": login.email, "password": login.password });
+        let answer = self.sign_in(&target, "/api/v1/auth/login", &body, 200).await?;
+        let text = |pointer: &str| answer.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let username = login.email.split('@').next().unwrap_or_default().to_owned();
+        Ok(Account {
+            email: login.email,
+            username,
+            password: login.password,
+            access: text("/data/access_token"),
+            refresh: text("/data/refresh_token"),
+        })
+    }
+
+    async fn sign_in(&self, target: &Url, path: &str, body: &Value, status: u16) -> Result<Value, Stop> {
+        let url = target.join(path).map_err(|error| Stop::Harness(error.to_string()))?;
+        for _ in 0..3 {
+            let client = self.other_address(target)?;
+            let sent = client.post(url.clone()).timeout(ANSWER).json(body).send().await;
+            let answer = sent.map_err(|error| Stop::Harness(format!("{path}: {error}")))?;
+            if answer.status().as_u16() == 429 {
+                let wait = answer.headers().get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok()).unwrap_or(60);
+                tokio::time::sleep(Duration::from_secs(u64::min(wait, 65))).await;
+                continue;
+            }
+            if answer.status().as_u16() != status {
+                return Err(Stop::Harness(format!("the suite could not prepare an account: {path} answered {}", answer.status())));
+            }
+            return answer.json().await.map_err(|error| Stop::Harness(format!("{path}: {error}")));
+        }
+        Err(Stop::Harness(format!("{path} goes on answering 429")))
+    }
+
+    /// A new echo agent of an account, private.
+    pub(crate) async fn make_agent(&self, target: &Url, owner: &Account, name: &str) -> Result<Agent, Stop> {
+        self.make_agent_of(target, owner, echo_agent(&format!("Conformance {} {name}", self.mark), "private")).await
+    }
+
+    /// A new agent with this body. It is deleted at the end.
+    pub(crate) async fn make_agent_of(&self, target: &Url, owner: &Account, body: Value) -> Result<Agent, Stop> {
+        let made = self.prepare(target, owner, "/api/v1/agents", &body).await?;
+        let text = |pointer: &str| made.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let (id, jid) = (text("/data/id"), text("/data/jid"));
+        self.remember(target, owner, &format!("/api/v1/agents/{id}"));
+        Ok(Agent { id, jid, body })
+    }
+
+    /// Deletes this at the end.
+    pub(crate) fn remember(&self, target: &Url, owner: &Account, path: &str) {
+        if let Ok(mut made) = self.made.lock() {
+            made.push((target.clone(), owner.access.clone(), path.to_owned()));
+        }
+    }
+
+    /// Takes away what was made. What cannot be deleted stays; its names hold the mark.
+    pub(crate) async fn clean(&self) {
+        let made = self.made.lock().map(|mut made| std::mem::take(&mut *made)).unwrap_or_default();
+        for (target, token, path) in made.into_iter().rev() {
+            let Ok(url) = target.join(&path) else { continue };
+            if let Err(error) = self.common.request(Method::DELETE, url).timeout(ANSWER).bearer_auth(token).send().await {
+                tracing::warn!(%error, path, "the suite could not clean up");
+            }
+        }
+    }
+}
+
+/// The body of an agent that says back what it is told.
+pub(crate) fn echo_agent(name: &str, visibility: &str) -> Value {
+    json!({
+        "name": name,
+        "system_prompt": "You answer for the conformance suite.",
+        "llm_config": { "provider": "echo", "model": "echo" },
+        "visibility": visibility,
+    })
+}
+
+pub(crate) fn client(from: Option<IpAddr>, ca: Option<&[u8]>) -> Result<Client, reqwest::Error> {
+    let mut builder = Client::builder();
+    for authority in ca.map(reqwest::Certificate::from_pem_bundle).transpose()?.unwrap_or_default() {
+        builder = builder.add_root_certificate(authority);
+    }
+    builder
+        .local_address(from)
+        .connect_timeout(Duration::from_secs(10))
+        // The suite judges redirects, so it follows none.
+        .redirect(reqwest::redirect::Policy::none())
+        .user_agent(concat!("aiox-conformance/", env!("CARGO_PKG_VERSION")))
+        .build()
+}
+
+impl Scene {
+    /// A call to the target.
+    pub(crate) fn call(&self, method: Method, path: &str) -> Call {
+        self.call_at(&self.world.options.target.clone(), method, path)
+    }
+}

@@ -1,0 +1,140 @@
+//! `aiox conformance`: judges a hub and tells what came of it.
+
+use std::{path::Path, process::ExitCode};
+
+use aiox_conformance::{Expected, Login, Options, Profile, Progress, Verdict, XmppAccess, judge, mutants, report};
+use anyhow::{Context as _, Result, bail};
+
+use crate::{
+    cli::{Conformance, ReportForm},
+    commands,
+    operator::{site::Site, up::credentials},
+    say,
+};
+
+/// Exit code when nothing could be judged.
+const NOT_JUDGED: u8 = 2;
+
+/// Judges, reports, and answers with the exit code of the verdict.
+pub async fn conformance(command: Conformance) -> ExitCode {
+    match run(command).await {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            say::error(&format!("{error:#}"));
+            ExitCode::from(NOT_JUDGED)
+        }
+    }
+}
+
+async fn run(command: Conformance) -> Result<u8> {
+    let expected = match &command.expected_failures {
+        Some(file) => Expected::parse(&read(file)?).with_context(|| file.display().to_string())?,
+        None => Expected::default(),
+    };
+    let options = options(&command)?;
+    if let Some(file) = &command.mutants {
+        return hunt(&options, file).await;
+    }
+    let report = judge(options, &expected, progress).await.map_err(anyhow::Error::msg)?;
+    if let Some(file) = &command.results {
+        write(file, &report::lines(&report))?;
+    }
+    let text = match command.report {
+        ReportForm::Terminal => report::terminal(&report),
+        ReportForm::Junit => report::junit(&report),
+        ReportForm::Json => report::json(&report),
+        ReportForm::Html => report::html(&report),
+    };
+    match &command.out {
+        Some(file) => {
+            write(file, &text)?;
+            say::news(&report.summary());
+        }
+        None => say::result(text.trim_end()),
+    }
+    Ok(report.exit_code())
+}
+
+/// Lets the suite judge broken hubs. Exit code 1 when one of them passes for a good one.
+async fn hunt(options: &Options, file: &Path) -> Result<u8> {
+    let fates = mutants::hunt(options, |fate| {
+        let verdict = if fate.caught_by.is_some() { "caught" } else { "SURVIVED" };
+        say::news(&format!("{} {verdict}: {}", fate.breaks, fate.mutant));
+    })
+    .await
+    .map_err(anyhow::Error::msg)?;
+    write(file, &format!("{}\n", serde_json::to_string_pretty(&fates)?))?;
+    say::result(&format!("{} of {} mutants were caught", fates.caught, fates.total));
+    Ok(u8::from(fates.caught < fates.total))
+}
+
+fn progress(at: Progress) {
+    if at.verdict == Verdict::Pass && at.done % 10 != 0 && at.done != at.all {
+        return;
+    }
+    say::news(&format!("{:>3}/{} {} {}", at.done, at.all, at.id, at.verdict.as_str()));
+}
+
+fn options(command: &Conformance) -> Result<Options> {
+    let mut options = if command.local { local(command)? } else { Options::new(command.target.clone().context("--target is missing")?) };
+    if let Some(peer) = &command.peer {
+        options.peer = Some(peer.clone());
+    }
+    if let Some(email) = &command.admin_email {
+        // The password of an administrator does not belong on a command line, where other users of the machine see it.
+        let password = std::io::read_to_string(std::io::stdin()).context("--admin-email needs the password on standard input")?;
+        options.admin = Some(Login { email: email.clone(), password: password.trim_end().to_owned() });
+    }
+    if let Some(file) = &command.ca {
+        options.ca = Some(std::fs::read(file).with_context(|| file.display().to_string())?);
+    }
+    if let (Some(address), Some(domain)) = (&command.xmpp, &command.xmpp_domain) {
+        let (host, port) = address.rsplit_once(':').context("--xmpp: must be host:port")?;
+        let port = port.parse().context("--xmpp: must be host:port")?;
+        options.xmpp = Some(XmppAccess { domain: domain.clone(), host: host.to_owned(), port, ca: command.ca.clone() });
+    }
+    if !command.profile.iter().any(|one| one == "all") {
+        options.profiles = command.profile.iter().map(|one| one.parse::<Profile>().map_err(anyhow::Error::msg)).collect::<Result<_>>()?;
+    }
+    options.invite.clone_from(&command.invite);
+    options.other_ports.clone_from(&command.also);
+    options.only.clone_from(&command.only);
+    options.parallel = command.parallel;
+    options.fail_fast = command.fail_fast;
+    Ok(options)
+}
+
+/// Hub A of the local mesh, and all that `aiox up` knows of it.
+fn local(command: &Conformance) -> Result<Options> {
+    let mesh = commands::mesh(&command.place);
+    let sites = mesh.sites();
+    let url = |site: &Site| site.url().parse::<url::Url>().with_context(|| site.url());
+    let login = |site: &Site| -> Result<Login> {
+        let admin = credentials(site)?.admin;
+        Ok(Login { email: admin.email, password: admin.password })
+    };
+    if !sites[0].credentials_file().exists() {
+        bail!("there is no mesh in {}: start one with `aiox up`, or give --target", mesh.dir.display());
+    }
+    let mut options = Options::new(url(&sites[0])?);
+    options.peer = Some(url(&sites[1])?);
+    options.admin = Some(login(&sites[0])?);
+    options.peer_admin = Some(login(&sites[1])?);
+    options.ca = Some(std::fs::read(mesh.ca()).with_context(|| mesh.ca().display().to_string())?);
+    let c2s = sites[0].c2s();
+    if std::net::TcpStream::connect_timeout(&c2s, std::time::Duration::from_secs(1)).is_ok() {
+        options.xmpp = Some(XmppAccess { domain: sites[0].domain(), host: c2s.ip().to_string(), port: c2s.port(), ca: Some(mesh.ca()) });
+    }
+    Ok(options)
+}
+
+fn read(file: &Path) -> Result<String> {
+    std::fs::read_to_string(file).with_context(|| file.display().to_string())
+}
+
+fn write(file: &Path, text: &str) -> Result<()> {
+    if let Some(parent) = file.parent() {
+        std::fs::create_dir_all(parent).with_context(|| parent.display().to_string())?;
+    }
+    std::fs::write(file, text).with_context(|| file.display().to_string())
+}
