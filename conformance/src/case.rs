@@ -63,8 +63,9 @@ pub(crate) use {cases, stage};
 /// Fails the case unless something holds.
 macro_rules! ensure {
     ($holds:expr, $($text:tt)+) => {
-        if !$holds {
-            return Err(crate::case::Stop::Failed(format!($($text)+)));
+        match $holds {
+            true => {}
+            false => return Err(crate::case::Stop::Failed(format!($($text)+))),
         }
     };
 }

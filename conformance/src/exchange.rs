@@ -100,7 +100,9 @@ impl Answer {
 
     /// The list at a JSON pointer, or a failure.
     pub(crate) fn list(&self, pointer: &str) -> Result<&Vec<Value>, Stop> {
-        self.at(pointer).as_array().ok_or_else(|| Stop::Failed(format!("{}: expected a list at {pointer}, got {}", self.what, self.at(pointer))))
+        self.at(pointer)
+            .as_array()
+            .ok_or_else(|| Stop::Failed(format!("{}: expected a list at {pointer}, got {}", self.what, self.at(pointer))))
     }
 
     /// Fails unless the object at a pointer has these members and, where `closed`, no other.

@@ -70,7 +70,14 @@ pub async fn judge(options: Options, expected: &Expected, progress: impl Fn(Prog
     for one in &mut judged {
         one.expected = expected.reason(&one.id).map(str::to_owned);
     }
-    Ok(Report { suite: env!("CARGO_PKG_VERSION").to_owned(), target, hub, profiles: profiles.into_iter().collect(), judged, took: began.elapsed() })
+    Ok(Report {
+        suite: env!("CARGO_PKG_VERSION").to_owned(),
+        target,
+        hub,
+        profiles: profiles.into_iter().collect(),
+        judged,
+        took: began.elapsed(),
+    })
 }
 
 fn wanted(world: &World, id: &str) -> bool {
@@ -85,7 +92,9 @@ async fn look(world: &Arc<World>) -> Result<String, String> {
     let asked = tokio::time::timeout(patience, scene.call(reqwest::Method::GET, "/v1/health").send()).await;
     let answer = match asked {
         Err(_) => return Err(format!("{target} does not answer within {patience:?}: is it up, and is it the right port?")),
-        Ok(Err(Stop::Harness(text) | Stop::Failed(text) | Stop::NotRun(text))) => return Err(format!("{target} cannot be reached: {text}")),
+        Ok(Err(Stop::Harness(text) | Stop::Failed(text) | Stop::NotRun(text))) => {
+            return Err(format!("{target} cannot be reached: {text}"));
+        }
         Ok(Ok(answer)) => answer,
     };
     if answer.status != 200 || answer.text("/status").is_empty() {
@@ -125,7 +134,11 @@ async fn run(world: Arc<World>, requirement: &Requirement, case: Case) -> Judgem
         world.over.store(true, Ordering::Relaxed);
     }
     let exchanges = scene.record.lock().map(|mut record| std::mem::take(&mut *record)).unwrap_or_default();
-    Judgement { took: began.elapsed(), exchanges: if verdict == Verdict::Pass { Vec::new() } else { exchanges }, ..Judgement::of(requirement, verdict, reason) }
+    Judgement {
+        took: began.elapsed(),
+        exchanges: if verdict == Verdict::Pass { Vec::new() } else { exchanges },
+        ..Judgement::of(requirement, verdict, reason)
+    }
 }
 
 fn left_out(requirement: &Requirement) -> Judgement {

@@ -165,7 +165,10 @@ impl Call {
                 Body::Bytes(bytes, _) | Body::Chunked(bytes, _) => shown(&without_secrets(bytes)),
             },
             status,
-            headers: headers.iter().map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned())).collect(),
+            headers: headers
+                .iter()
+                .map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
+                .collect(),
             body: shown(&without_secrets(body)),
         }
     }
@@ -187,7 +190,8 @@ impl Call {
             }
             Ok((status, headers, bytes.freeze()))
         };
-        let done = tokio::time::timeout(ANSWER, work).await.unwrap_or_else(|_| Err(Stop::Harness(format!("{what}: no answer within {ANSWER:?}"))));
+        let done =
+            tokio::time::timeout(ANSWER, work).await.unwrap_or_else(|_| Err(Stop::Harness(format!("{what}: no answer within {ANSWER:?}"))));
         let (status, headers, bytes) = match done {
             Ok(done) => done,
             Err(stop) => {
@@ -266,7 +270,7 @@ impl Live {
     }
 
     /// Every event until the hub closes the stream.
-    pub(crate) async fn to_end(&mut self, within: Duration) -> Result<Vec<Frame>, Stop> {
+    pub(crate) async fn read_to_end(&mut self, within: Duration) -> Result<Vec<Frame>, Stop> {
         let until = Instant::now() + within;
         let mut frames = Vec::new();
         while let Some(frame) = self.next_event(until.saturating_duration_since(Instant::now())).await? {
@@ -274,7 +278,11 @@ impl Live {
         }
         self.note();
         if !self.ended {
-            return Err(Stop::Failed(format!("{}: the hub did not close the stream within {within:?}; it had sent {} events", self.what, frames.len())));
+            return Err(Stop::Failed(format!(
+                "{}: the hub did not close the stream within {within:?}; it had sent {} events",
+                self.what,
+                frames.len()
+            )));
         }
         Ok(frames)
     }

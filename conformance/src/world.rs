@@ -192,7 +192,8 @@ impl World {
     /// A client with an address of its own where the target is on this machine, because sign-in is limited per address; elsewhere
     /// the common one.
     pub(crate) fn other_address(&self, target: &Url) -> Result<Client, Stop> {
-        let loopback = target.host_str().is_some_and(|host| host == "localhost" || host.parse::<Ipv4Addr>().is_ok_and(|ip| ip.is_loopback()));
+        let loopback =
+            target.host_str().is_some_and(|host| host == "localhost" || host.parse::<Ipv4Addr>().is_ok_and(|ip| ip.is_loopback()));
         if !loopback {
             return Ok(self.common.clone());
         }
@@ -251,7 +252,11 @@ impl World {
         let answer = sent.map_err(|error| Stop::Harness(format!("POST {path}: {error}")))?;
         let status = answer.status();
         let made: Value = answer.json().await.unwrap_or_default();
-        if status.as_u16() == 201 { Ok(made) } else { Err(Stop::Harness(format!("the suite could not prepare: POST {path} answered {status} with {made}"))) }
+        if status.as_u16() == 201 {
+            Ok(made)
+        } else {
+            Err(Stop::Harness(format!("the suite could not prepare: POST {path} answered {status} with {made}")))
+        }
     }
 
     /// The echo agent of [`alice`](Self::alice).

@@ -42,7 +42,12 @@ async fn the_list_below_v1(scene: Scene) -> Outcome {
     let id = one.some_text("/agent/agent_id")?;
     let listed = answer.list("/agents")?;
     for found in listed {
-        has_members("an agent", found, &["agent_id", "tenant_id", "name", "version", "status", "created_at", "updated_at"], Some(&["description"]))?;
+        has_members(
+            "an agent",
+            found,
+            &["agent_id", "tenant_id", "name", "version", "status", "created_at", "updated_at"],
+            Some(&["description"]),
+        )?;
         let status = found["status"].as_str().unwrap_or_default();
         ensure!(["active", "inactive", "deprecated"].contains(&status), "an agent has the status `{status}`");
     }
@@ -78,7 +83,14 @@ fn without_ids(answer: &Answer) -> Value {
 fn alike(answers: &[Answer], status: u16) -> Outcome {
     for answer in answers {
         answer.expect(status)?;
-        ensure!(without_ids(answer) == without_ids(&answers[0]), "{} differs from {}: {} and {}", answer.what, answers[0].what, answer.json, answers[0].json);
+        ensure!(
+            without_ids(answer) == without_ids(&answers[0]),
+            "{} differs from {}: {} and {}",
+            answer.what,
+            answers[0].what,
+            answer.json,
+            answers[0].json
+        );
     }
     Ok(())
 }
@@ -138,7 +150,8 @@ async fn an_agent_is_made(scene: Scene) -> Outcome {
 
 async fn bounds_of_an_agent(scene: Scene) -> Outcome {
     let alice = scene.world.alice().await?;
-    let made = |name: Value, prompt: Value, description: Value| json!({ "name": name, "system_prompt": prompt, "description": description });
+    let made =
+        |name: Value, prompt: Value, description: Value| json!({ "name": name, "system_prompt": prompt, "description": description });
     for (body, member) in [
         (json!({ "system_prompt": "x" }), "name"),
         (made(json!(""), json!("x"), json!("")), "name"),
@@ -171,9 +184,20 @@ async fn configuration_is_judged(scene: Scene) -> Outcome {
         }
         let answer = scene.post(&alice, "/api/v1/agents", &body).await?;
         answer.refused(400, "invalid_request")?;
-        ensure!(answer.text("/error").starts_with(place), "{}: the text for {more} does not begin with `{place}`: {}", answer.what, answer.at("/error"));
+        ensure!(
+            answer.text("/error").starts_with(place),
+            "{}: the text for {more} does not begin with `{place}`: {}",
+            answer.what,
+            answer.at("/error")
+        );
     }
-    let agent = agent_with(&scene, &alice, "unknown", json!({ "llm_config": { "provider": "echo", "model": "echo", "x_unknown": { "kept": [1, 2] } } })).await?;
+    let agent = agent_with(
+        &scene,
+        &alice,
+        "unknown",
+        json!({ "llm_config": { "provider": "echo", "model": "echo", "x_unknown": { "kept": [1, 2] } } }),
+    )
+    .await?;
     let answer = scene.get(&alice, &format!("/api/v1/agents/{}", agent.id)).await?;
     answer.equals("/data/llm_config/x_unknown", &json!({ "kept": [1, 2] }))
 }
@@ -190,7 +214,9 @@ async fn a_change_changes_what_is_given(scene: Scene) -> Outcome {
     after.expect(200)?;
     after.equals("/data/profile/description", &json!("changed"))?;
     after.equals("/data/memory_config", &json!({ "enabled": true }))?;
-    for pointer in ["/data/profile/name", "/data/profile/system_prompt", "/data/llm_config", "/data/visibility", "/data/created_at", "/data/jid"] {
+    for pointer in
+        ["/data/profile/name", "/data/profile/system_prompt", "/data/llm_config", "/data/visibility", "/data/created_at", "/data/jid"]
+    {
         after.equals(pointer, before.at(pointer))?;
     }
     Ok(())
@@ -200,7 +226,9 @@ async fn versions_are_compared(scene: Scene) -> Outcome {
     let alice = scene.world.alice().await?;
     let agent = agent_with(&scene, &alice, "version", json!({})).await?;
     let read = scene.get(&alice, &format!("/api/v1/agents/{}", agent.id)).await?;
-    let Some(version) = read.at("/data/version").as_u64() else { return Err(Stop::Failed(format!("`version` is {}", read.at("/data/version")))) };
+    let Some(version) = read.at("/data/version").as_u64() else {
+        return Err(Stop::Failed(format!("`version` is {}", read.at("/data/version"))));
+    };
     put(&scene, &alice, &agent.id, &json!({ "description": "x", "version": version + 41 })).await?.refused(409, "version_conflict")?;
     let bodies: Vec<Value> = (0..10).map(|n| json!({ "description": format!("n{n}"), "version": version })).collect();
     let answers = futures::future::try_join_all(bodies.iter().map(|body| put(&scene, &alice, &agent.id, body))).await?;
@@ -296,7 +324,13 @@ async fn grants_act_at_once(scene: Scene) -> Outcome {
 async fn prompts_are_the_owners(scene: Scene) -> Outcome {
     let (alice, bob) = (scene.world.alice().await?, scene.world.bob().await?);
     let secret = format!("prompt-secret-{}", scene.world.mark);
-    let agent = agent_with(&scene, &alice, "prompt", json!({ "visibility": "tenant", "system_prompt": secret, "governance": { "allowed_domains": [], "x_note": secret } })).await?;
+    let agent = agent_with(
+        &scene,
+        &alice,
+        "prompt",
+        json!({ "visibility": "tenant", "system_prompt": secret, "governance": { "allowed_domains": [], "x_note": secret } }),
+    )
+    .await?;
     let run = super::common::make_run(&scene, &bob, &agent.id, json!({ "input": "what do you know?" })).await?;
     super::common::ended(&scene, &bob, &run).await?;
     let answers = [

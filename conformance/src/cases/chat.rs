@@ -38,7 +38,7 @@ pub(super) async fn read(scene: &Scene, who: &Account, run: &str) -> Result<Valu
 pub(super) async fn events(scene: &Scene, who: &Account, run: &str) -> Result<Vec<Value>, Stop> {
     let mut live = scene.call(Method::GET, &format!("/api/v1/runs/{run}/events")).bearer(&who.access).open().await?;
     ensure!(live.status == 200, "{}: expected status 200, got {}", live.what, live.status);
-    Ok(live.to_end(END).await?.iter().map(crate::stream::Frame::json).collect())
+    Ok(live.read_to_end(END).await?.iter().map(crate::stream::Frame::json).collect())
 }
 
 /// The run when it has ended.

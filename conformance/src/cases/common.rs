@@ -42,7 +42,7 @@ pub(super) async fn ended(scene: &Scene, who: &Account, run: &str) -> Result<Val
 pub(super) async fn follow(scene: &Scene, who: &Account, run: &str, query: &str) -> Result<Vec<Frame>, Stop> {
     let mut live = scene.call(Method::GET, &format!("/v1/runs/{run}/events{query}")).bearer(&who.access).open().await?;
     ensure!(live.status == 200, "{}: expected status 200, got {}", live.what, live.status);
-    live.to_end(END).await
+    live.read_to_end(END).await
 }
 
 /// The first event of a run.

@@ -50,7 +50,12 @@ async fn refusals(scene: &Scene) -> Result<Vec<(Answer, u16)>, crate::Stop> {
 }
 
 fn closed(answer: &Answer) -> Outcome {
-    ensure!(answer.header("content-type").starts_with("application/json"), "{}: the content type is `{}`", answer.what, answer.header("content-type"));
+    ensure!(
+        answer.header("content-type").starts_with("application/json"),
+        "{}: the content type is `{}`",
+        answer.what,
+        answer.header("content-type")
+    );
     answer.members("", &["error", "correlation_id"], Some(&[]))?;
     answer.members("/error", &["code", "message", "retryable"], Some(&["details"]))?;
     for pointer in ["/error/code", "/error/message", "/correlation_id"] {
@@ -84,7 +89,12 @@ async fn the_body_of_api_v1(scene: Scene) -> Outcome {
     ];
     for (answer, status) in refused {
         answer.expect(status)?;
-        ensure!(answer.header("content-type").starts_with("application/json"), "{}: the content type is `{}`", answer.what, answer.header("content-type"));
+        ensure!(
+            answer.header("content-type").starts_with("application/json"),
+            "{}: the content type is `{}`",
+            answer.what,
+            answer.header("content-type")
+        );
         for pointer in ["/error", "/code", "/correlation_id"] {
             answer.some_text(pointer)?;
         }
@@ -131,7 +141,8 @@ async fn codes_have_their_status(scene: Scene) -> Outcome {
     }
     let again = scene.call(Method::POST, &format!("/v1/runs/{run}:cancel")).bearer(&alice.access).send().await?;
     answers.push((again, "invalid_state_transition"));
-    let elsewhere = scene.call(Method::GET, "/v1/agents").bearer(&alice.access).header("x-tenant-id", "tnt_00000000000000000000000000").send().await?;
+    let elsewhere =
+        scene.call(Method::GET, "/v1/agents").bearer(&alice.access).header("x-tenant-id", "tnt_00000000000000000000000000").send().await?;
     answers.push((elsewhere, "tenant_mismatch"));
     for (answer, wanted) in answers {
         let (_, status, retryable) = CODES.into_iter().find(|(code, ..)| *code == wanted).unwrap_or((wanted, 0, None));
@@ -263,7 +274,12 @@ async fn the_correlation_id(scene: Scene) -> Outcome {
         (call().header("x-request-id", &two).send().await?, &two),
     ] {
         answer.expect(200)?;
-        ensure!(answer.header("x-correlation-id") == wanted, "{}: `X-Correlation-Id` is `{}`, expected `{wanted}`", answer.what, answer.header("x-correlation-id"));
+        ensure!(
+            answer.header("x-correlation-id") == wanted,
+            "{}: `X-Correlation-Id` is `{}`, expected `{wanted}`",
+            answer.what,
+            answer.header("x-correlation-id")
+        );
         answer.equals("/correlation_id", &json!(wanted))?;
     }
     let (a, b) = (call().send().await?, call().send().await?);
@@ -276,12 +292,22 @@ async fn the_request_id(scene: Scene) -> Outcome {
     let given = format!("req-{}", scene.world.mark);
     for path in ["/v1/health", "/health/live", "/v1/nothing-of-this-name", "/api/v1/me"] {
         let answer = scene.call(Method::GET, path).header("x-request-id", &given).send().await?;
-        ensure!(answer.header("x-request-id") == given, "{}: `X-Request-Id` is `{}`, expected `{given}`", answer.what, answer.header("x-request-id"));
+        ensure!(
+            answer.header("x-request-id") == given,
+            "{}: `X-Request-Id` is `{}`, expected `{given}`",
+            answer.what,
+            answer.header("x-request-id")
+        );
     }
     let answer = scene.call(Method::GET, "/v1/health").send().await?;
     ensure!(answer.header("x-request-id").starts_with("req_"), "{}: the generated id is `{}`", answer.what, answer.header("x-request-id"));
     let answer = scene.call(Method::GET, "/api/v1/me").send().await?;
-    ensure!(uuid::Uuid::parse_str(answer.header("x-request-id")).is_ok(), "{}: the generated id is `{}`", answer.what, answer.header("x-request-id"));
+    ensure!(
+        uuid::Uuid::parse_str(answer.header("x-request-id")).is_ok(),
+        "{}: the generated id is `{}`",
+        answer.what,
+        answer.header("x-request-id")
+    );
     Ok(())
 }
 
@@ -291,7 +317,8 @@ async fn strange_ids_are_not_echoed(scene: Scene) -> Outcome {
         for value in ["two words".as_bytes(), "caf\u{e9}".as_bytes(), long.as_bytes()] {
             let answer = scene.call(Method::GET, "/v1/health").header_bytes(name, value).send().await?;
             answer.expect(200)?;
-            let echoed = answer.headers.values().any(|found| found.as_bytes() == value) || answer.bytes.windows(value.len()).any(|part| part == value);
+            let echoed = answer.headers.values().any(|found| found.as_bytes() == value)
+                || answer.bytes.windows(value.len()).any(|part| part == value);
             ensure!(!echoed, "{}: `{name}: {}` is echoed", answer.what, shown(value));
         }
     }
@@ -312,14 +339,18 @@ async fn a_trace_goes_on(scene: Scene) -> Outcome {
 
 async fn a_bad_trace_is_ignored(scene: Scene) -> Outcome {
     let (alice, agent) = (scene.world.alice().await?, scene.world.agent().await?);
-    for bad in ["nonsense", "00-00000000000000000000000000000000-00f067aa0ba902b7-01", "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01"] {
+    for bad in
+        ["nonsense", "00-00000000000000000000000000000000-00f067aa0ba902b7-01", "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01"]
+    {
         let call = scene.call(Method::POST, &format!("/v1/agents/{}/runs", agent.id)).bearer(&alice.access);
         let answer = call.header("traceparent", bad).json(&json!({ "input": "trace" })).send().await?;
         answer.expect(201)?;
         let event = first_event(&scene, &alice, answer.text("/run/run_id")).await?;
         let found = event["trace"]["traceparent"].as_str().unwrap_or_default();
         let parts: Vec<&str> = found.split('-').collect();
-        let hex = |text: &str, length: usize| text.len() == length && text.bytes().all(|b| b.is_ascii_hexdigit()) && text.bytes().any(|b| b != b'0');
+        let hex = |text: &str, length: usize| {
+            text.len() == length && text.bytes().all(|b| b.is_ascii_hexdigit()) && text.bytes().any(|b| b != b'0')
+        };
         let valid = parts.len() == 4 && hex(parts[1], 32) && hex(parts[2], 16);
         ensure!(valid && found != bad, "after `traceparent: {bad}` the event's traceparent is `{found}`");
     }

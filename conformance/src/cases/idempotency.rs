@@ -67,9 +67,11 @@ async fn another_body_is_refused(scene: Scene) -> Outcome {
 
 async fn another_agent_or_principal_is_independent(scene: Scene) -> Outcome {
     let (alice, bob) = (scene.world.alice().await?, scene.world.bob().await?);
-    let (one, two) = (agent_with(&scene, &alice, "one", json!({ "visibility": "tenant" })).await?, agent_with(&scene, &alice, "two", json!({})).await?);
+    let (one, two) =
+        (agent_with(&scene, &alice, "one", json!({ "visibility": "tenant" })).await?, agent_with(&scene, &alice, "two", json!({})).await?);
     let key = key(&scene, "scope");
-    let send = |who: Account, agent: String| run(&scene, &who, &agent).header("idempotency-key", &key).json(&json!({ "input": "x" })).send();
+    let send =
+        |who: Account, agent: String| run(&scene, &who, &agent).header("idempotency-key", &key).json(&json!({ "input": "x" })).send();
     let first = send(alice.clone(), one.id.clone()).await?;
     let (agent, principal) = (send(alice, two.id).await?, send(bob, one.id).await?);
     for other in [agent, principal] {
@@ -111,7 +113,9 @@ async fn the_same_body_in_other_letters(scene: Scene) -> Outcome {
     let key = key(&scene, "letters");
     let send = |body: &'static str| run(&scene, &alice, &agent.id).header("idempotency-key", &key).raw(body).send();
     send(r#"{"input":{"type":"text","text":"x"},"run_options":{"timeout_ms":9000,"priority":"low"}}"#).await?.expect(201)?;
-    send("{ \"run_options\" : {\"priority\":\"low\", \"timeout_ms\": 9000},\n \"input\": {\"text\":\"x\",\"type\":\"text\"} }").await?.expect(200)
+    send("{ \"run_options\" : {\"priority\":\"low\", \"timeout_ms\": 9000},\n \"input\": {\"text\":\"x\",\"type\":\"text\"} }")
+        .await?
+        .expect(200)
 }
 
 async fn chats_have_keys_too(scene: Scene) -> Outcome {

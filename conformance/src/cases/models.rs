@@ -45,7 +45,9 @@ async fn catalogue(scene: &Scene, who: &Account) -> Result<Vec<Value>, Stop> {
 /// The built-in model that can do this.
 pub(super) async fn built_in(scene: &Scene, who: &Account, operation: &str) -> Result<String, Stop> {
     let all = catalogue(scene, who).await?;
-    let can = |model: &&Value| model["provider"] == json!("echo") && model["capabilities"].as_array().is_some_and(|list| list.contains(&json!(operation)));
+    let can = |model: &&Value| {
+        model["provider"] == json!("echo") && model["capabilities"].as_array().is_some_and(|list| list.contains(&json!(operation)))
+    };
     let found = all.iter().find(can).and_then(|model| model["model_id"].as_str());
     found.map(str::to_owned).ok_or_else(|| Stop::NotRun(format!("the hub has no built-in model (provider `echo`) for {operation}")))
 }
@@ -119,7 +121,11 @@ async fn a_chat_is_invoked(scene: Scene) -> Outcome {
     }
     answer.members("/response/output", &["type", "message"], Some(&["tool_calls"]))?;
     answer.members("/response/policy_outcome", &["decision", "reasons", "redactions"], Some(&[]))?;
-    ensure!(answer.text("/response/output/message/content").contains("hello gateway"), "the built-in model said {}", answer.at("/response/output"));
+    ensure!(
+        answer.text("/response/output/message/content").contains("hello gateway"),
+        "the built-in model said {}",
+        answer.at("/response/output")
+    );
     Ok(())
 }
 
@@ -146,7 +152,11 @@ async fn the_route_is_told(scene: Scene) -> Outcome {
         answer.some_text(&format!("/response/route/{name}"))?;
     }
     ensure!(answer.at("/response/route/fallback_used").is_boolean(), "the route is {}", answer.at("/response/route"));
-    ensure!(answer.at("/response/route/fallback_used") == &json!(true) || answer.text("/response/route/model") == model, "the route of {model} is {}", answer.at("/response/route"));
+    ensure!(
+        answer.at("/response/route/fallback_used") == &json!(true) || answer.text("/response/route/model") == model,
+        "the route of {model} is {}",
+        answer.at("/response/route")
+    );
     let tier = invoke(&scene, &alice, &chat("tier:fast", "x")).await?;
     ensure!(tier.status == 200 || tier.status == 403 || tier.status == 503, "{}: a tier was answered by {}", tier.what, tier.status);
     Ok(())
@@ -166,7 +176,11 @@ async fn texts_are_embedded(scene: Scene) -> Outcome {
         entries.iter().map(|entry| entry["vector"].as_array().into_iter().flatten().filter_map(Value::as_f64).collect()).collect();
     for (index, entry) in entries.iter().enumerate() {
         ensure!(entry["index"] == json!(index), "entry {index} has the index {}", entry["index"]);
-        ensure!(!vectors[index].is_empty() && vectors[index].len() == vectors[0].len(), "vectors have the lengths {:?}", vectors.iter().map(Vec::len).collect::<Vec<_>>());
+        ensure!(
+            !vectors[index].is_empty() && vectors[index].len() == vectors[0].len(),
+            "vectors have the lengths {:?}",
+            vectors.iter().map(Vec::len).collect::<Vec<_>>()
+        );
     }
     ensure!(vectors[0] == vectors[2] && vectors[0] != vectors[1], "equal texts have different vectors, or different texts equal ones");
     let packed = invoke(&scene, &alice, &embed(&model, &texts, "base64")).await?;
@@ -256,7 +270,12 @@ async fn tokens_of_a_request(scene: Scene) -> Outcome {
     body["request"]["generation"] = json!({ "max_output_tokens": 5000 });
     let answer = invoke(&scene, &service, &body).await?;
     if answer.status == 200 {
-        ensure!(!answer.list("/response/policy_outcome/reasons")?.is_empty(), "{}: clamped without a reason: {}", answer.what, answer.at("/response/policy_outcome"));
+        ensure!(
+            !answer.list("/response/policy_outcome/reasons")?.is_empty(),
+            "{}: clamped without a reason: {}",
+            answer.what,
+            answer.at("/response/policy_outcome")
+        );
         return Ok(());
     }
     answer.refused(400, "invalid_request")
@@ -305,7 +324,7 @@ async fn a_streamed_completion(scene: Scene) -> Outcome {
         body["stream_options"] = json!({ "include_usage": true });
         let mut live = scene.call(Method::POST, path).bearer(&alice.access).json(&body).open().await?;
         ensure!(live.status == 200, "{}: status {}", live.what, live.status);
-        let frames = live.to_end(END).await?;
+        let frames = live.read_to_end(END).await?;
         ensure!(frames.last().is_some_and(|frame| frame.data == ["[DONE]"]), "the last frame is {:?}", frames.last());
         let chunks: Vec<Value> = frames[..frames.len() - 1].iter().map(crate::stream::Frame::json).collect();
         let id = chunks.first().map(|chunk| chunk["id"].clone()).unwrap_or_default();
@@ -313,9 +332,17 @@ async fn a_streamed_completion(scene: Scene) -> Outcome {
             ensure!(chunk["object"] == json!("chat.completion.chunk") && chunk["id"] == id, "a chunk is {chunk}");
         }
         let joined: String = chunks.iter().filter_map(|chunk| chunk["choices"][0]["delta"]["content"].as_str()).collect();
-        ensure!(json!(joined) == *whole.at("/choices/0/message/content"), "the joined deltas `{joined}` differ from {}", whole.at("/choices/0/message/content"));
-        let (with_choice, last): (Vec<&Value>, Vec<&Value>) = chunks.iter().partition(|chunk| chunk["choices"].as_array().is_some_and(|list| !list.is_empty()));
-        ensure!(with_choice.last().is_some_and(|chunk| chunk["choices"][0]["finish_reason"].is_string()), "the last chunk of the choice has no finish_reason");
+        ensure!(
+            json!(joined) == *whole.at("/choices/0/message/content"),
+            "the joined deltas `{joined}` differ from {}",
+            whole.at("/choices/0/message/content")
+        );
+        let (with_choice, last): (Vec<&Value>, Vec<&Value>) =
+            chunks.iter().partition(|chunk| chunk["choices"].as_array().is_some_and(|list| !list.is_empty()));
+        ensure!(
+            with_choice.last().is_some_and(|chunk| chunk["choices"][0]["finish_reason"].is_string()),
+            "the last chunk of the choice has no finish_reason"
+        );
         ensure!(last.len() == 1 && last[0]["usage"]["total_tokens"].is_u64(), "there is no chunk of usage before [DONE]: {last:?}");
     }
     Ok(())
@@ -332,7 +359,9 @@ async fn openai_embeddings(scene: Scene) -> Outcome {
             let data = answer.list("/data")?;
             ensure!(data.len() == wanted, "{}: {} entries for {input}", answer.what, data.len());
             for (index, entry) in data.iter().enumerate() {
-                let fine = entry["object"] == json!("embedding") && entry["index"] == json!(index) && entry["embedding"].as_array().is_some_and(|v| !v.is_empty());
+                let fine = entry["object"] == json!("embedding")
+                    && entry["index"] == json!(index)
+                    && entry["embedding"].as_array().is_some_and(|v| !v.is_empty());
                 ensure!(fine, "{}: an entry is not an embedding with its index", answer.what);
             }
             for name in ["prompt_tokens", "total_tokens"] {
@@ -366,7 +395,11 @@ async fn openai_errors(scene: Scene) -> Outcome {
     for path in COMPLETIONS {
         answers.push((scene.post(&alice, path, &completion("conformance-none", "x")).await?, 404, "model_not_found"));
         answers.push((scene.post(&alice, path, &json!({ "model": model })).await?, 400, "invalid_request"));
-        answers.push((scene.post(&alice, path, &json!({ "messages": [{ "role": "user", "content": "x" }] })).await?, 400, "invalid_request"));
+        answers.push((
+            scene.post(&alice, path, &json!({ "messages": [{ "role": "user", "content": "x" }] })).await?,
+            400,
+            "invalid_request",
+        ));
         answers.push((scene.call(Method::POST, path).json(&completion(&model, "x")).send().await?, 401, "unauthorized"));
     }
     for path in EMBEDDINGS {
@@ -391,7 +424,11 @@ async fn policy_acts_on_every_shape(scene: Scene) -> Outcome {
         scene.post(&service, path, &completion(&model, "x")).await?.refused(403, "policy_blocked")?;
         let masked = scene.post(&alice, path, &completion(&model, "write to jane.roe@mail.example now")).await?;
         masked.expect(200)?;
-        ensure!(!super::common::body_of(&masked).contains("jane.roe@mail.example"), "{}: an address of the input reached the backend", masked.what);
+        ensure!(
+            !super::common::body_of(&masked).contains("jane.roe@mail.example"),
+            "{}: an address of the input reached the backend",
+            masked.what
+        );
     }
     Ok(())
 }
@@ -405,6 +442,10 @@ async fn parameters_without_effect(scene: Scene) -> Outcome {
     let answer = scene.post(&alice, COMPLETIONS[1], &body).await?;
     answer.expect(400)?;
     let text = super::common::body_of(&answer);
-    ensure!(text.contains("logit_bias") || text.contains("\"n\"") || text.contains("`n`"), "{}: the refusal names no parameter: {text}", answer.what);
+    ensure!(
+        text.contains("logit_bias") || text.contains("\"n\"") || text.contains("`n`"),
+        "{}: the refusal names no parameter: {text}",
+        answer.what
+    );
     Ok(())
 }

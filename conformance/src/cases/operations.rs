@@ -32,7 +32,11 @@ async fn ready(scene: Scene) -> Outcome {
         answer.expect(200)?;
         answer.members("/data", &["status", "database", "nats", "workers", "redis", "xmpp"], None)?;
         ensure!(["healthy", "degraded"].contains(&answer.text("/data/status")), "`status` is {}", answer.at("/data/status"));
-        ensure!(answer.text("/data/workers") != "no workers connected" || answer.text("/data/status") == "degraded", "without a worker the hub is {}", answer.at("/data/status"));
+        ensure!(
+            answer.text("/data/workers") != "no workers connected" || answer.text("/data/status") == "degraded",
+            "without a worker the hub is {}",
+            answer.at("/data/status")
+        );
     }
     Ok(())
 }
@@ -42,7 +46,11 @@ async fn health_below_v1(scene: Scene) -> Outcome {
     answer.expect(200)?;
     answer.members("", &["status", "service", "version"], Some(&[]))?;
     answer.equals("/status", &json!("ok"))?;
-    ensure!(["agent-orchestrator", "model-policy", "federation"].contains(&answer.text("/service")), "`service` is {}", answer.at("/service"));
+    ensure!(
+        ["agent-orchestrator", "model-policy", "federation"].contains(&answer.text("/service")),
+        "`service` is {}",
+        answer.at("/service")
+    );
     scene.call(Method::GET, "/healthz").send().await?.expect(200)?;
     let ready = scene.call(Method::GET, "/readyz").send().await?;
     ready.expect(200)?;
@@ -90,9 +98,16 @@ async fn metrics_move(scene: Scene) -> Outcome {
         ("aiox_tasks_completed_total", "status=\"completed\""),
         ("aiox_tokens_used_total", ""),
     ] {
-        until(&format!("{name} rises"), super::common::END, || async { Ok(sum(&metrics(&scene).await?, name, label) > sum(&before, name, label)) }).await?;
+        until(&format!("{name} rises"), super::common::END, || async {
+            Ok(sum(&metrics(&scene).await?, name, label) > sum(&before, name, label))
+        })
+        .await?;
     }
-    ensure!(sum(&before, "aiox_worker_pool_connected", "") >= 1.0, "`aiox_worker_pool_connected` is {}", sum(&before, "aiox_worker_pool_connected", ""));
+    ensure!(
+        sum(&before, "aiox_worker_pool_connected", "") >= 1.0,
+        "`aiox_worker_pool_connected` is {}",
+        sum(&before, "aiox_worker_pool_connected", "")
+    );
     Ok(())
 }
 
@@ -102,7 +117,8 @@ async fn labels_are_the_hubs(scene: Scene) -> Outcome {
         scene.call(Method::GET, &format!("/v1/{mark}{number}")).send().await?;
     }
     for letter in ["A", "B", "C", "D", "E"] {
-        let method = Method::from_bytes(format!("{}{letter}", mark.to_uppercase()).as_bytes()).map_err(|error| Stop::Harness(error.to_string()))?;
+        let method =
+            Method::from_bytes(format!("{}{letter}", mark.to_uppercase()).as_bytes()).map_err(|error| Stop::Harness(error.to_string()))?;
         scene.call(method, "/v1/agents").send().await?;
     }
     let text = metrics(&scene).await?;
@@ -114,7 +130,12 @@ async fn labels_are_the_hubs(scene: Scene) -> Outcome {
 async fn answers_validate(scene: Scene) -> Outcome {
     let breaches = scene.world.breaches.lock().map(|found| found.clone()).unwrap_or_default();
     let checked = scene.world.checked.load(std::sync::atomic::Ordering::Relaxed);
-    ensure!(breaches.is_empty(), "{} answers do not validate against openapi/node.json; the first ones: {}", breaches.len(), breaches[..breaches.len().min(5)].join("; "));
+    ensure!(
+        breaches.is_empty(),
+        "{} answers do not validate against openapi/node.json; the first ones: {}",
+        breaches.len(),
+        breaches[..breaches.len().min(5)].join("; ")
+    );
     if checked == 0 {
         return Err(Stop::NotRun("no answer of this judgement is described".into()));
     }
@@ -122,7 +143,9 @@ async fn answers_validate(scene: Scene) -> Outcome {
 }
 
 async fn every_port_alike(scene: Scene) -> Outcome {
-    let Some(other) = scene.world.options.other_ports.first().cloned() else { return Err(Stop::NotRun("no other port of the hub was given (--also)".into())) };
+    let Some(other) = scene.world.options.other_ports.first().cloned() else {
+        return Err(Stop::NotRun("no other port of the hub was given (--also)".into()));
+    };
     let alice = scene.world.alice().await?;
     for path in ["/v1/agents", "/v1/models", "/v1/nothing-of-this-name"] {
         let one = scene.get(&alice, path).await?;

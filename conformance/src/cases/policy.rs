@@ -258,7 +258,8 @@ async fn quota(scene: &Scene, who: &Account) -> Result<Answer, Stop> {
 async fn the_allowance_is_shown(scene: Scene) -> Outcome {
     let carol = scene.world.register("shown").await?;
     let agent = agent_with(&scene, &carol, "shown", json!({})).await?;
-    let names = ["tokens_used_today", "tokens_limit_day", "requests_today", "requests_limit_day", "tokens_used_minute", "tokens_limit_minute"];
+    let names =
+        ["tokens_used_today", "tokens_limit_day", "requests_today", "requests_limit_day", "tokens_used_minute", "tokens_limit_minute"];
     let before = quota(&scene, &carol).await?;
     for name in names {
         ensure!(before.at(&format!("/data/{name}")).is_u64(), "`{name}` is {}", before.at(&format!("/data/{name}")));
@@ -268,8 +269,18 @@ async fn the_allowance_is_shown(scene: Scene) -> Outcome {
     let tokens = chat.at("/data/tokens_used").as_u64().unwrap_or_default();
     let after = quota(&scene, &carol).await?;
     let number = |answer: &Answer, name: &str| answer.at(&format!("/data/{name}")).as_u64().unwrap_or_default();
-    ensure!(number(&after, "requests_today") == number(&before, "requests_today") + 1, "`requests_today` went from {} to {}", number(&before, "requests_today"), number(&after, "requests_today"));
-    ensure!(number(&after, "tokens_used_today") == number(&before, "tokens_used_today") + tokens, "`tokens_used_today` went from {} to {} for {tokens} tokens", number(&before, "tokens_used_today"), number(&after, "tokens_used_today"));
+    ensure!(
+        number(&after, "requests_today") == number(&before, "requests_today") + 1,
+        "`requests_today` went from {} to {}",
+        number(&before, "requests_today"),
+        number(&after, "requests_today")
+    );
+    ensure!(
+        number(&after, "tokens_used_today") == number(&before, "tokens_used_today") + tokens,
+        "`tokens_used_today` went from {} to {} for {tokens} tokens",
+        number(&before, "tokens_used_today"),
+        number(&after, "tokens_used_today")
+    );
     Ok(())
 }
 
@@ -286,7 +297,8 @@ async fn the_allowance_is_ones_own(scene: Scene) -> Outcome {
 async fn a_blocked_agent(scene: Scene) -> Outcome {
     let alice = scene.world.alice().await?;
     let agent = agent_with(&scene, &alice, "blocked", json!({ "governance": { "blocked": true } })).await?;
-    let chat = || async { scene.post(&alice, &format!("/api/v1/agents/{}/chat", agent.id), &json!({ "message": "x", "detach": true })).await };
+    let chat =
+        || async { scene.post(&alice, &format!("/api/v1/agents/{}/chat", agent.id), &json!({ "message": "x", "detach": true })).await };
     chat().await?.refused(403, "agent_blocked")?;
     try_run(&scene, &alice, &agent.id).await?.refused(403, "policy_blocked")?;
     let runs = scene.get(&alice, &format!("/api/v1/agents/{}/executions", agent.id)).await?;
@@ -307,7 +319,12 @@ async fn domains_and_providers(scene: Scene) -> Outcome {
     ] {
         let agent = agent_with(&scene, &alice, "governed", json!({ "governance": governance })).await?;
         let answer = scene.post(&alice, &format!("/api/v1/agents/{}/chat", agent.id), &json!({ "message": "x", "detach": true })).await?;
-        ensure!(answer.status == status && answer.code() == code, "{governance}: expected {status} `{code}`, got {} `{}`", answer.status, answer.code());
+        ensure!(
+            answer.status == status && answer.code() == code,
+            "{governance}: expected {status} `{code}`, got {} `{}`",
+            answer.status,
+            answer.code()
+        );
     }
     Ok(())
 }

@@ -48,7 +48,8 @@ const NO_RUN: &str = "run_00000000000000000000000000";
 
 async fn a_run_is_made(scene: Scene) -> Outcome {
     let (alice, agent) = (scene.world.alice().await?, scene.world.agent().await?);
-    let answer = scene.post(&alice, &format!("/v1/agents/{}/runs", agent.id), &json!({ "input": { "type": "text", "text": "made" } })).await?;
+    let answer =
+        scene.post(&alice, &format!("/v1/agents/{}/runs", agent.id), &json!({ "input": { "type": "text", "text": "made" } })).await?;
     answer.expect(201)?;
     answer.members("", &["run", "correlation_id"], Some(&[]))?;
     answer.members("/run", &["tenant_id", "agent_id", "run_id", "status", "created_at", "events_url"], None)?;
@@ -56,7 +57,7 @@ async fn a_run_is_made(scene: Scene) -> Outcome {
     ensure!(url.starts_with('/'), "`events_url` is no path: {url}");
     let mut live = scene.call(Method::GET, &url).bearer(&alice.access).open().await?;
     ensure!(live.status == 200, "GET {url} answered {}", live.status);
-    live.to_end(END).await.map(drop)
+    live.read_to_end(END).await.map(drop)
 }
 
 fn nulls(value: &Value) -> Vec<String> {
@@ -144,7 +145,10 @@ async fn unknown_members_are_ignored(scene: Scene) -> Outcome {
 async fn requests(scene: &Scene, who: &Account) -> Result<u64, Stop> {
     let quota = scene.get(who, "/api/v1/governance/quota").await?;
     quota.expect(200)?;
-    quota.at("/data/requests_today").as_u64().ok_or_else(|| Stop::Failed(format!("`requests_today` is {}", quota.at("/data/requests_today"))))
+    quota
+        .at("/data/requests_today")
+        .as_u64()
+        .ok_or_else(|| Stop::Failed(format!("`requests_today` is {}", quota.at("/data/requests_today"))))
 }
 
 async fn wrong_bodies_are_refused(scene: Scene) -> Outcome {
@@ -228,7 +232,11 @@ async fn a_run_ends_by_itself(scene: Scene) -> Outcome {
     has_members("a completed run", &done, &["completed_at", "output", "error"], None)?;
     ensure!(done["status"] == json!("completed") && done["error"].is_null(), "the run ended as {done}");
     ensure!(done["output"]["type"] == json!("text"), "the output is {}", done["output"]);
-    ensure!(done["output"]["text"].as_str().is_some_and(|out| out.contains(&text)), "the output does not hold the input: {}", done["output"]);
+    ensure!(
+        done["output"]["text"].as_str().is_some_and(|out| out.contains(&text)),
+        "the output does not hold the input: {}",
+        done["output"]
+    );
     let failing = agent_with(&scene, &alice, "fails", json!({ "llm_config": { "provider": "echo", "model": "echo" }, "capabilities": { "worker_labels": { "nobody": scene.world.mark } } })).await?;
     let run = make_run(&scene, &alice, &failing.id, json!({ "input": "x", "run_options": { "timeout_ms": 1 } })).await?;
     let failed = ended(&scene, &alice, &run).await?;
@@ -303,13 +311,18 @@ async fn a_provider_that_is_away(scene: Scene) -> Outcome {
     }
     let id = made.some_text("/data/id")?;
     scene.world.remember(&scene.world.options.target, &alice, &format!("/api/v1/agents/{id}"));
-    let answer = scene.post(&alice, &format!("/v1/agents/{id}/runs"), &json!({ "input": "x", "run_options": { "timeout_ms": 1000 } })).await?;
+    let answer =
+        scene.post(&alice, &format!("/v1/agents/{id}/runs"), &json!({ "input": "x", "run_options": { "timeout_ms": 1000 } })).await?;
     if answer.status != 201 {
         return Err(Stop::NotRun("the hub refuses a run of a provider that it does not know".into()));
     }
     let done = ended(&scene, &alice, &answer.some_text("/run/run_id")?).await?;
     ensure!(done["status"] == json!("failed"), "the run ended as {done}");
-    ensure!(done["error"]["code"] == json!("dependency_unavailable") || done["error"]["code"] == json!("timeout"), "the error is {}", done["error"]);
+    ensure!(
+        done["error"]["code"] == json!("dependency_unavailable") || done["error"]["code"] == json!("timeout"),
+        "the error is {}",
+        done["error"]
+    );
     Ok(())
 }
 
@@ -323,7 +336,8 @@ async fn one_conversation_in_order(scene: Scene) -> Outcome {
     let mut last = String::new();
     for run in runs {
         let done = ended(&scene, &carol, &run).await?;
-        let (started, completed) = (done["started_at"].as_str().unwrap_or_default().to_owned(), done["completed_at"].as_str().unwrap_or_default().to_owned());
+        let (started, completed) =
+            (done["started_at"].as_str().unwrap_or_default().to_owned(), done["completed_at"].as_str().unwrap_or_default().to_owned());
         ensure!(!started.is_empty() && started >= last, "a run began at {started}, before the one before it ended at {last}");
         last = completed;
     }
@@ -339,7 +353,7 @@ async fn one_run_on_both_surfaces(scene: Scene) -> Outcome {
     read.expect(200)?;
     let new = read.some_text("/run/run_id")?;
     let v1 = follow(&scene, &alice, &new, "").await?;
-    let api = scene.call(Method::GET, &format!("/api/v1/runs/{new}/events")).bearer(&alice.access).open().await?.to_end(END).await?;
+    let api = scene.call(Method::GET, &format!("/api/v1/runs/{new}/events")).bearer(&alice.access).open().await?.read_to_end(END).await?;
     ensure!(v1.len() == api.len(), "the run has {} events below /v1 and {} below /api/v1", v1.len(), api.len());
     for (one, two) in v1.iter().zip(&api) {
         let (one, two) = (one.json()["event"].clone(), two.json());
@@ -356,9 +370,10 @@ async fn one_run_on_both_surfaces(scene: Scene) -> Outcome {
 /// Whether a prefixed ULID and a UUID are the same 128 bits.
 pub(super) fn same_id(prefixed: &Value, uuid: &Value) -> bool {
     const ALPHABET: &str = "0123456789ABCDEFGHJKMNPQRSTVWXYZ";
-    let bits = prefixed.as_str().and_then(|text| text.split_once('_')).map(|(_, ulid)| {
-        ulid.chars().fold(0u128, |value, letter| (value << 5) | ALPHABET.find(letter).unwrap_or_default() as u128)
-    });
+    let bits = prefixed
+        .as_str()
+        .and_then(|text| text.split_once('_'))
+        .map(|(_, ulid)| ulid.chars().fold(0u128, |value, letter| (value << 5) | ALPHABET.find(letter).unwrap_or_default() as u128));
     let uuid = uuid.as_str().and_then(|text| uuid::Uuid::parse_str(text).ok()).map(|id| id.as_u128());
     bits.is_some() && bits == uuid
 }

@@ -130,11 +130,19 @@ async fn everything_leaves_a_record(scene: Scene) -> Outcome {
     let (alice, agent, admin) = (scene.world.alice().await?, scene.world.agent().await?, scene.world.admin().await?);
     let mark = |name: &str| format!("audit-{name}-{}", scene.world.mark);
     let call = |method: Method, path: &str, name: &str| scene.call(method, path).header("x-correlation-id", &mark(name));
-    let made = call(Method::POST, &format!("/v1/agents/{}/runs", agent.id), "run").bearer(&alice.access).json(&json!({ "input": "x" })).send().await?;
+    let made = call(Method::POST, &format!("/v1/agents/{}/runs", agent.id), "run")
+        .bearer(&alice.access)
+        .json(&json!({ "input": "x" }))
+        .send()
+        .await?;
     made.expect(201)?;
     let denied = call(Method::GET, "/v1/admin/tenants", "denied").bearer(&alice.access).send().await?;
     denied.expect(403)?;
-    let tenant = call(Method::POST, "/v1/admin/tenants", "tenant").bearer(&admin.access).json(&json!({ "tenant": { "name": mark("tenant") } })).send().await?;
+    let tenant = call(Method::POST, "/v1/admin/tenants", "tenant")
+        .bearer(&admin.access)
+        .json(&json!({ "tenant": { "name": mark("tenant") } }))
+        .send()
+        .await?;
     tenant.expect(201)?;
     let id = tenant.some_text("/tenant/tenant_id")?;
     scene.world.remember(&scene.world.options.target, &admin, &format!("/v1/admin/tenants/{id}"));
@@ -143,10 +151,18 @@ async fn everything_leaves_a_record(scene: Scene) -> Outcome {
         ("denied", "outcome=denied", "auth.denied", "denied"),
         ("tenant", "action=tenants.create", "tenants.create", "allowed"),
     ] {
-        until(&format!("the record of {name} is shown"), super::common::END, || async { Ok(!records(&scene, query, &mark(name)).await?.is_empty()) }).await?;
+        until(&format!("the record of {name} is shown"), super::common::END, || async {
+            Ok(!records(&scene, query, &mark(name)).await?.is_empty())
+        })
+        .await?;
         let found = records(&scene, query, &mark(name)).await?;
         ensure!(found.len() == 1, "{name} left {} records", found.len());
-        has_members("a record", &found[0], &["time", "tenant_id", "principal_id", "action", "resource", "outcome", "correlation_id"], None)?;
+        has_members(
+            "a record",
+            &found[0],
+            &["time", "tenant_id", "principal_id", "action", "resource", "outcome", "correlation_id"],
+            None,
+        )?;
         ensure!(found[0]["action"] == json!(action) && found[0]["outcome"] == json!(outcome), "the record of {name} is {}", found[0]);
     }
     Ok(())
@@ -159,7 +175,8 @@ async fn the_record_names_the_authenticated(scene: Scene) -> Outcome {
     let call = scene.call(Method::POST, &format!("/v1/agents/{}/runs", agent.id)).bearer(&alice.access);
     let made = call.header("x-correlation-id", &mark).header("x-principal-id", "usr_a_third").json(&body).send().await?;
     made.expect(201)?;
-    until("the record is shown", super::common::END, || async { Ok(!records(&scene, "action=runs.create", &mark).await?.is_empty()) }).await?;
+    until("the record is shown", super::common::END, || async { Ok(!records(&scene, "action=runs.create", &mark).await?.is_empty()) })
+        .await?;
     let found = records(&scene, "action=runs.create", &mark).await?;
     let who = found[0]["principal_id"].as_str().unwrap_or_default();
     ensure!(!who.is_empty() && who != "usr_somebody_else" && who != "usr_a_third", "the record names {who}");
@@ -167,7 +184,8 @@ async fn the_record_names_the_authenticated(scene: Scene) -> Outcome {
 }
 
 async fn records_of_ones_own(scene: Scene) -> Outcome {
-    let (alice, bob, agent, admin) = (scene.world.alice().await?, scene.world.bob().await?, scene.world.agent().await?, scene.world.admin().await?);
+    let (alice, bob, agent, admin) =
+        (scene.world.alice().await?, scene.world.bob().await?, scene.world.agent().await?, scene.world.admin().await?);
     make_run(&scene, &alice, &agent.id, json!({ "input": "x" })).await?;
     let tenant = scene.world.make_tenant("audit").await?;
     let tokens = format!("/v1/admin/tenants/{}/tokens", tenant.id);

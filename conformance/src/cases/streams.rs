@@ -97,7 +97,12 @@ async fn the_envelope(scene: Scene) -> Outcome {
         let whole = frame.json();
         has_members("an event", &whole, &["event"], Some(&[]))?;
         let event = &whole["event"];
-        has_members("an event", event, &["event_id", "sequence", "time", "type", "tenant_id", "agent_id", "run_id", "trace", "payload"], None)?;
+        has_members(
+            "an event",
+            event,
+            &["event_id", "sequence", "time", "type", "tenant_id", "agent_id", "run_id", "trace", "payload"],
+            None,
+        )?;
         has_members("trace", &event["trace"], &["traceparent", "span_id"], None)?;
         ensure!(event["run_id"] == json!(run), "an event of the run {run} has the run_id {}", event["run_id"]);
         ensure!(event.get("step_id").is_none_or(Value::is_string), "`step_id` is {}", event["step_id"]);
@@ -150,21 +155,28 @@ async fn model_events_come_in_pairs(scene: Scene) -> Outcome {
 
 async fn headers_of_a_stream(scene: Scene) -> Outcome {
     let (alice, run) = finished(&scene, "headers").await?;
-    let call = scene.call(Method::GET, &format!("/v1/runs/{run}/events")).bearer(&alice.access).header("accept-encoding", "gzip, br, zstd, deflate");
+    let call = scene
+        .call(Method::GET, &format!("/v1/runs/{run}/events"))
+        .bearer(&alice.access)
+        .header("accept-encoding", "gzip, br, zstd, deflate");
     let mut live = call.open().await?;
     ensure!(live.status == 200, "{}: status {}", live.what, live.status);
     let header = |name: &str| live.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_lowercase();
     ensure!(header("content-type").replace(' ', "") == "text/event-stream;charset=utf-8", "`Content-Type` is `{}`", header("content-type"));
     ensure!(header("cache-control").contains("no-cache"), "`Cache-Control` is `{}`", header("cache-control"));
     ensure!(header("content-encoding").is_empty(), "`Content-Encoding` is `{}`", header("content-encoding"));
-    live.to_end(END).await.map(drop)
+    live.read_to_end(END).await.map(drop)
 }
 
 async fn one_line_of_each(scene: Scene) -> Outcome {
     let (alice, run) = finished(&scene, STRANGE).await?;
     for frame in follow(&scene, &alice, &run, "").await? {
-        ensure!(frame.event.len() == 1 && frame.id.len() == 1 && frame.data.len() == 1, "a frame does not have one line of each: {frame:?}");
-        ensure!(frame.id[0] == frame.json()["event"]["sequence"].to_string(), "`id:` is `{}` for {}", frame.id[0], frame.data[0]);
+        ensure!(
+            frame.event.len() == 1 && frame.id.len() == 1 && frame.data.len() == 1,
+            "a frame does not have one line of each: {frame:?}"
+        );
+        let sequence = frame.json()["event"]["sequence"].as_u64();
+        ensure!(sequence.is_some() && frame.id[0].parse().ok() == sequence, "`id:` is `{}` for {}", frame.id[0], frame.data[0]);
     }
     Ok(())
 }
@@ -186,7 +198,7 @@ async fn nothing_but_events(scene: Scene) -> Outcome {
 async fn every_byte_is_ascii(scene: Scene) -> Outcome {
     let (alice, run) = finished(&scene, STRANGE).await?;
     let mut live = open(&scene, &alice, &run, "").await?;
-    live.to_end(END).await?;
+    live.read_to_end(END).await?;
     ensure!(live.raw.is_ascii(), "{}: the stream has bytes outside of ASCII", live.what);
     let output = scene.get(&alice, &format!("/v1/runs/{run}")).await?;
     ensure!(output.text("/run/output/text").contains("caf\u{e9}"), "the output of the run lost a letter: {}", output.at("/run/output"));
@@ -228,7 +240,7 @@ async fn events_come_at_once(scene: Scene) -> Outcome {
 
 async fn the_stream_is_closed(scene: Scene) -> Outcome {
     let (alice, run) = finished(&scene, "closed").await?;
-    open(&scene, &alice, &run, "").await?.to_end(Duration::from_secs(10)).await.map(drop)
+    open(&scene, &alice, &run, "").await?.read_to_end(Duration::from_secs(10)).await.map(drop)
 }
 
 async fn without_a_cursor_from_the_first(scene: Scene) -> Outcome {
@@ -255,7 +267,7 @@ async fn three_names_of_the_cursor(scene: Scene) -> Outcome {
     let by = |query: &'static str, header: Option<&'static str>| {
         let call = scene.call(Method::GET, &format!("/v1/runs/{run}/events{query}")).bearer(&alice.access);
         let call = if let Some(header) = header { call.header("last-event-id", header) } else { call };
-        async move { call.open().await?.to_end(END).await }
+        async move { call.open().await?.read_to_end(END).await }
     };
     for (query, header, skipped) in [
         ("?after_sequence=1", None, 1),
@@ -266,7 +278,10 @@ async fn three_names_of_the_cursor(scene: Scene) -> Outcome {
         ("?from_sequence=2", Some("1"), 2),
     ] {
         let rest = by(query, header).await?;
-        ensure!(rest == whole[skipped..], "with `{query}` and Last-Event-ID {header:?} the stream does not begin after {skipped}: {rest:?}");
+        ensure!(
+            rest == whole[skipped..],
+            "with `{query}` and Last-Event-ID {header:?} the stream does not begin after {skipped}: {rest:?}"
+        );
     }
     Ok(())
 }
@@ -289,10 +304,11 @@ async fn two_readers(scene: Scene) -> Outcome {
     let alice = scene.world.alice().await?;
     let agent = waiting_agent(&scene, &alice).await?;
     let run = make_run(&scene, &alice, &agent.id, json!({ "input": "x" })).await?;
-    let (mut one, mut two, three) = (open(&scene, &alice, &run, "").await?, open(&scene, &alice, &run, "").await?, open(&scene, &alice, &run, "").await?);
+    let (mut one, mut two, three) =
+        (open(&scene, &alice, &run, "").await?, open(&scene, &alice, &run, "").await?, open(&scene, &alice, &run, "").await?);
     drop(three);
     scene.post(&alice, &format!("/v1/runs/{run}:cancel"), &json!({})).await?.expect(200)?;
-    let (one, two) = (one.to_end(END).await?, two.to_end(END).await?);
+    let (one, two) = (one.read_to_end(END).await?, two.read_to_end(END).await?);
     ensure!(one == two && !one.is_empty(), "two readers saw different events: {one:?} and {two:?}");
     Ok(())
 }
@@ -326,7 +342,7 @@ async fn open_streams_are_bounded(scene: Scene) -> Outcome {
 async fn events_below_api_v1(scene: Scene) -> Outcome {
     let (alice, run) = finished(&scene, "one two three").await?;
     let path = format!("/api/v1/runs/{run}/events");
-    let frames = scene.call(Method::GET, &path).bearer(&alice.access).open().await?.to_end(END).await?;
+    let frames = scene.call(Method::GET, &path).bearer(&alice.access).open().await?.read_to_end(END).await?;
     for (index, frame) in frames.iter().enumerate() {
         ensure!(frame.event == ["run.event"], "a frame without deltas is {:?}", frame.event);
         has_members("a frame", &frame.json(), &["id", "run_id", "sequence", "type", "time", "payload"], None)?;
@@ -338,9 +354,16 @@ async fn events_below_api_v1(scene: Scene) -> Outcome {
     with((last + 1).to_string()).await?.refused(400, "invalid_request")?;
     with("x".into()).await?.refused(400, "invalid_request")?;
     let agent = scene.world.agent().await?;
-    let chat = scene.post(&alice, &format!("/api/v1/agents/{}/chat", agent.id), &json!({ "message": "one two three", "detach": true })).await?;
+    let chat =
+        scene.post(&alice, &format!("/api/v1/agents/{}/chat", agent.id), &json!({ "message": "one two three", "detach": true })).await?;
     let next = chat.some_text("/data/id")?;
-    let live = scene.call(Method::GET, &format!("/api/v1/runs/{next}/events?deltas=true")).bearer(&alice.access).open().await?.to_end(END).await?;
+    let live = scene
+        .call(Method::GET, &format!("/api/v1/runs/{next}/events?deltas=true"))
+        .bearer(&alice.access)
+        .open()
+        .await?
+        .read_to_end(END)
+        .await?;
     for frame in live.iter().filter(|frame| frame.event == ["run.delta"]) {
         ensure!(frame.id.is_empty(), "a delta has an id: {frame:?}");
     }
@@ -351,7 +374,7 @@ async fn a_streamed_chat(scene: Scene) -> Outcome {
     let (alice, agent) = (scene.world.alice().await?, scene.world.agent().await?);
     let body = json!({ "message": "one two three four five", "stream": true });
     let call = scene.call(Method::POST, &format!("/api/v1/agents/{}/chat", agent.id)).bearer(&alice.access).json(&body);
-    let frames = call.open().await?.to_end(END).await?;
+    let frames = call.open().await?.read_to_end(END).await?;
     let kinds: Vec<&str> = frames.iter().filter_map(|frame| frame.event.first().map(String::as_str)).collect();
     ensure!(kinds.first() == Some(&"accepted"), "the first event is {:?}", kinds.first());
     ensure!(frames[0].json()["run_id"].is_string(), "`accepted` has no run_id: {:?}", frames[0]);
@@ -359,7 +382,15 @@ async fn a_streamed_chat(scene: Scene) -> Outcome {
     let done = frames[frames.len() - 1].json();
     has_members("done", &done, &["request_id", "run_id", "conversation_id", "response", "model_used", "tokens_used", "duration_ms"], None)?;
     let start = kinds.iter().rposition(|kind| *kind == "run.retried").unwrap_or(0);
-    let joined: String = frames[start..].iter().filter(|frame| frame.event == ["run.delta"]).filter_map(|frame| frame.json()["text"].as_str().map(str::to_owned)).collect();
-    ensure!(done["response"].as_str().is_some_and(|text| text.contains(&joined)), "the joined deltas `{joined}` are no part of {}", done["response"]);
+    let joined: String = frames[start..]
+        .iter()
+        .filter(|frame| frame.event == ["run.delta"])
+        .filter_map(|frame| frame.json()["text"].as_str().map(str::to_owned))
+        .collect();
+    ensure!(
+        done["response"].as_str().is_some_and(|text| text.contains(&joined)),
+        "the joined deltas `{joined}` are no part of {}",
+        done["response"]
+    );
     Ok(())
 }

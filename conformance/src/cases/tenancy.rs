@@ -59,7 +59,12 @@ async fn answers_name_the_tenant(scene: Scene) -> Outcome {
     made.expect(201)?;
     let tenant = made.some_text("/run/tenant_id")?;
     for answer in [made, scene.get(&alice, "/v1/agents").await?, scene.get(&alice, &format!("/v1/agents/{}", agent.id)).await?] {
-        ensure!(answer.header("x-tenant-id") == tenant, "{}: `X-Tenant-Id` is `{}`, expected {tenant}", answer.what, answer.header("x-tenant-id"));
+        ensure!(
+            answer.header("x-tenant-id") == tenant,
+            "{}: `X-Tenant-Id` is `{}`, expected {tenant}",
+            answer.what,
+            answer.header("x-tenant-id")
+        );
     }
     Ok(())
 }
@@ -134,11 +139,20 @@ async fn another_tenants_things_look_missing(scene: Scene) -> Outcome {
         (format!("/v1/runs/{run}/events"), format!("/v1/runs/{no_run}/events")),
         (format!("/v1/agents/{}", agent.id), format!("/v1/agents/{no_agent}")),
     ] {
-        let (real, missing) = (as_service(&scene, &tenant, Method::GET, &real).send().await?, as_service(&scene, &tenant, Method::GET, &missing).send().await?);
+        let (real, missing) = (
+            as_service(&scene, &tenant, Method::GET, &real).send().await?,
+            as_service(&scene, &tenant, Method::GET, &missing).send().await?,
+        );
         for answer in [&real, &missing] {
             answer.refused(404, "not_found")?;
         }
-        ensure!(real.at("/error") == missing.at("/error"), "{}: another tenant's object is told apart from a missing one: {} and {}", real.what, real.json, missing.json);
+        ensure!(
+            real.at("/error") == missing.at("/error"),
+            "{}: another tenant's object is told apart from a missing one: {} and {}",
+            real.what,
+            real.json,
+            missing.json
+        );
     }
     let cancel = as_service(&scene, &tenant, Method::POST, &format!("/v1/runs/{run}:cancel")).send().await?;
     cancel.refused(404, "not_found")
@@ -211,7 +225,8 @@ async fn the_demo_tenant(scene: Scene) -> Outcome {
     if header_identity(&scene).await?.is_none() {
         return Err(not_in_prod());
     }
-    let demo = |method: Method, path: &str| scene.call(method, path).header("x-tenant-id", "tnt_demo").header("x-principal-id", "usr_conformance");
+    let demo =
+        |method: Method, path: &str| scene.call(method, path).header("x-tenant-id", "tnt_demo").header("x-principal-id", "usr_conformance");
     for agent in ["agt_demo", "agt_sample_echo_v1"] {
         let shown = demo(Method::GET, &format!("/v1/agents/{agent}")).send().await?;
         shown.expect(200)?;
@@ -219,7 +234,7 @@ async fn the_demo_tenant(scene: Scene) -> Outcome {
         let made = demo(Method::POST, &format!("/v1/agents/{agent}/runs")).json(&json!({ "input": "hello demo" })).send().await?;
         made.expect(201)?;
         let run = made.some_text("/run/run_id")?;
-        demo(Method::GET, &format!("/v1/runs/{run}/events")).open().await?.to_end(super::common::END).await?;
+        demo(Method::GET, &format!("/v1/runs/{run}/events")).open().await?.read_to_end(super::common::END).await?;
         let read = demo(Method::GET, &format!("/v1/runs/{run}")).send().await?;
         read.equals("/run/status", &json!("completed"))?;
     }
@@ -366,7 +381,12 @@ async fn scopes_are_those_of_the_credential(scene: Scene) -> Outcome {
     let run = |key: &str| scene.call(Method::POST, &format!("/v1/agents/{}/runs", agent.id)).bearer(key);
     scene.call(Method::GET, "/v1/agents").bearer(&reader).send().await?.expect(200)?;
     run(&reader).json(&json!({ "input": "x" })).send().await?.refused(403, "forbidden")?;
-    run(&reader).header("x-scopes", "runs:create").json(&json!({ "input": "x", "auth": { "scopes": ["runs:create"] } })).send().await?.refused(403, "forbidden")?;
+    run(&reader)
+        .header("x-scopes", "runs:create")
+        .json(&json!({ "input": "x", "auth": { "scopes": ["runs:create"] } }))
+        .send()
+        .await?
+        .refused(403, "forbidden")?;
     let (_, writer) = new_key(&scene, &alice, json!(["runs:write", "events:read", "agents:read"])).await?;
     let made = run(&writer).json(&json!({ "input": "x" })).send().await?;
     made.expect(201)?;
@@ -433,7 +453,8 @@ async fn addresses_without_case(scene: Scene) -> Outcome {
 async fn a_failed_login_tells_nothing(scene: Scene) -> Outcome {
     let alice = scene.world.alice().await?;
     let login = |email: String| {
-        let call = fresh(&scene, Method::POST, "/api/v1/auth/login").map(|call| call.json(&json!({ "email": email, "password": "wrong-password" })));
+        let call = fresh(&scene, Method::POST, "/api/v1/auth/login")
+            .map(|call| call.json(&json!({ "email": email, "password": "wrong-password" })));
         async move { call?.send().await }
     };
     let (known, unknown) = (login(alice.email.clone()).await?, login(format!("nobody-{}@conformance.example", scene.world.mark)).await?);
@@ -553,7 +574,9 @@ async fn times(scene: Scene) -> Outcome {
     let run = make_run(&scene, &alice, &agent.id, json!({ "input": "x" })).await?;
     ended(&scene, &alice, &run).await?;
     let mut found = 0;
-    for path in [format!("/v1/runs/{run}"), "/v1/agents".into(), "/api/v1/agents".into(), format!("/api/v1/runs/{run}"), "/api/v1/me".into()] {
+    for path in
+        [format!("/v1/runs/{run}"), "/v1/agents".into(), "/api/v1/agents".into(), format!("/api/v1/runs/{run}"), "/api/v1/me".into()]
+    {
         check_times(&scene.get(&alice, &path).await?.json, &mut found)?;
     }
     check_times(&super::common::first_event(&scene, &alice, &run).await?, &mut found)?;

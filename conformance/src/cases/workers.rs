@@ -355,7 +355,7 @@ async fn what_is_not_held_is_not_touched(scene: Scene) -> Outcome {
     let now = stage.run(&run).await?;
     ensure!(now["status"] == "running", "after a stranger's result the run is {}", now["status"]);
     holder.answer(&task, "own").await?;
-    let frames = live.to_end(SOON).await?;
+    let frames = live.read_to_end(SOON).await?;
     let foreign = frames.iter().find(|frame| frame.data.iter().any(|line| line.contains("foreign")));
     ensure!(foreign.is_none(), "the watcher saw {foreign:?}");
     let ended = stage.run(&run).await?;

@@ -150,7 +150,10 @@ pub(super) const MUTANTS: &[Mutant] = &[
     }),
     by_answer("handles are no names", "AGT-002", |ask, reply, _| {
         if ask.is("GET", "/v1/agents/conf-*") {
-            *reply = Reply::new(404, &json!({ "error": { "code": "not_found", "message": "not found", "retryable": false }, "correlation_id": "x" }));
+            *reply = Reply::new(
+                404,
+                &json!({ "error": { "code": "not_found", "message": "not found", "retryable": false }, "correlation_id": "x" }),
+            );
         }
     }),
     by_answer("a forbidden agent is told apart from a missing one", "AGT-003", |ask, reply, memory| {
@@ -204,7 +207,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     }),
     by_answer("what is absent is null", "RUN-002", |ask, reply, _| {
         if ask.path.starts_with("/v1/") {
-            reply.edit_at("/run", |run| drop(run.entry("started_at").or_insert(Value::Null)));
+            reply.edit_at("/run", |run| {
+                run.entry("started_at").or_insert(Value::Null);
+            });
         }
     }),
     by_answer("a new run cannot be read at once", "RUN-003", |ask, reply, memory| {
@@ -298,7 +303,10 @@ pub(super) const MUTANTS: &[Mutant] = &[
         }
     }),
     by_answer("a failed login tells whether the account exists", "TEN-022", |ask, reply, _| {
-        if ask.is("POST", "/api/v1/auth/login") && reply.status == 401 && ask.json()["email"].as_str().is_some_and(|email| email.starts_with("nobody-")) {
+        if ask.is("POST", "/api/v1/auth/login")
+            && reply.status == 401
+            && ask.json()["email"].as_str().is_some_and(|email| email.starts_with("nobody-"))
+        {
             reply.edit(|body| body["error"] = json!("no such account"));
         }
     }),

@@ -117,7 +117,8 @@ pub async fn hunt(options: &Options, told: impl Fn(&Fate) + Sync) -> Result<Fate
 }
 
 async fn judged(options: &Options, mutant: &'static Mutant, only: Vec<String>) -> Result<Vec<Judgement>, String> {
-    let proxy = proxy::Proxy::start(options.target.clone(), options.ca.clone(), mutant).await.map_err(|error| format!("no proxy: {error}"))?;
+    let proxy =
+        proxy::Proxy::start(options.target.clone(), options.ca.clone(), mutant).await.map_err(|error| format!("no proxy: {error}"))?;
     let options = Options { target: proxy.url.clone(), only, ..options.clone() };
     Ok(judge(options, &Expected::default(), |_| {}).await?.judged)
 }

@@ -102,13 +102,10 @@ async fn pass(inner: &Arc<Inner>, from: SocketAddr, request: Request<Incoming>) 
     let mut reply = Reply { status: status.as_u16(), headers, body: Vec::new() };
     if !streamed {
         reply.body = answer.bytes().await?.to_vec();
-    }
-    if let (Some(change), Ok(mut memory)) = (inner.mutant.answer, inner.memory.lock()) {
-        change(&ask, &mut reply, &mut memory);
-    }
-    if !streamed {
+        inner.change(&ask, &mut reply);
         return whole(reply);
     }
+    inner.change(&ask, &mut reply);
     let frames = frames(inner.clone(), ask, answer);
     let mut response = Response::new(StreamBody::new(frames).boxed_unsync());
     *response.status_mut() = hyper::StatusCode::from_u16(reply.status)?;
@@ -117,6 +114,12 @@ async fn pass(inner: &Arc<Inner>, from: SocketAddr, request: Request<Incoming>) 
 }
 
 impl Inner {
+    fn change(&self, ask: &Ask, reply: &mut Reply) {
+        if let (Some(change), Ok(mut memory)) = (self.mutant.answer, self.memory.lock()) {
+            change(ask, reply, &mut memory);
+        }
+    }
+
     async fn send(&self, from: IpAddr, ask: &Ask, chunked: bool) -> Result<reqwest::Response, Failed> {
         let client = self.client(from)?;
         let query = if ask.query.is_empty() { String::new() } else { format!("?{}", ask.query) };

@@ -22,14 +22,20 @@ pub(super) const MUTANTS: &[Mutant] = &[
         }
         None
     }),
-    by_both("the same key with another body gets the first answer", "IDM-002", |_, _| None, |ask, reply, memory| {
-        remember_by_key(ask, reply, memory);
-        if ask.makes_run() && reply.status == 409 {
-            if let Some(first) = memory.answers.get(&ask.header("idempotency-key")) {
+    by_both(
+        "the same key with another body gets the first answer",
+        "IDM-002",
+        |_, _| None,
+        |ask, reply, memory| {
+            remember_by_key(ask, reply, memory);
+            if ask.makes_run()
+                && reply.status == 409
+                && let Some(first) = memory.answers.get(&ask.header("idempotency-key"))
+            {
                 *reply = Reply { status: 200, ..first.clone() };
             }
-        }
-    }),
+        },
+    ),
     by_request("long keys are cut", "IDM-005", |ask, _| {
         if ask.makes_run() {
             ask.edit(|body| {
@@ -54,7 +60,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     }),
     by_request("a bad traceparent is refused", "COR-005", |ask, _| {
         let bad = ask.header("traceparent");
-        let refused = !bad.is_empty() && (bad.len() != 55 || bad.contains("-0000000000000000-") || bad.contains("-00000000000000000000000000000000-"));
+        let refused = !bad.is_empty()
+            && (bad.len() != 55 || bad.contains("-0000000000000000-") || bad.contains("-00000000000000000000000000000000-"));
         refused.then(|| v1_error(400, "invalid_request", "bad traceparent"))
     }),
     by_request("a text as input is refused", "RUN-006", |ask, _| {
@@ -91,7 +98,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
         None
     }),
     by_request("a cancel is answered and not done", "RUN-014", |ask, _| {
-        ask.is("POST", "/v1/runs/*:cancel").then(|| Reply::new(200, &json!({ "run": { "status": "canceled", "completed_at": "2026-01-01T00:00:00Z" }, "correlation_id": "x" })))
+        ask.is("POST", "/v1/runs/*:cancel").then(|| {
+            Reply::new(200, &json!({ "run": { "status": "canceled", "completed_at": "2026-01-01T00:00:00Z" }, "correlation_id": "x" }))
+        })
     }),
     by_request("the cursor is lost", "STR-015", |ask, _| {
         if ask.path.ends_with("/events") {
@@ -145,11 +154,16 @@ pub(super) const MUTANTS: &[Mutant] = &[
         borrow_token(ask, memory, |ask, _| !ask.header("x-scopes").is_empty());
         None
     }),
-    by_both("a used refresh token works again", "TEN-023", |ask, memory| again(ask, memory, "/api/v1/auth/refresh"), |ask, reply, memory| {
-        if ask.is("POST", "/api/v1/auth/refresh") && reply.status == 200 {
-            memory.answers.insert(String::from_utf8_lossy(&ask.body).into_owned(), reply.clone());
-        }
-    }),
+    by_both(
+        "a used refresh token works again",
+        "TEN-023",
+        |ask, memory| again(ask, memory, "/api/v1/auth/refresh"),
+        |ask, reply, memory| {
+            if ask.is("POST", "/api/v1/auth/refresh") && reply.status == 200 {
+                memory.answers.insert(String::from_utf8_lossy(&ask.body).into_owned(), reply.clone());
+            }
+        },
+    ),
     by_request("logging out is answered and not done", "TEN-025", |ask, _| {
         ask.is("POST", "/api/v1/auth/logout").then(|| Reply::new(200, &json!({ "message": "logged out successfully" })))
     }),

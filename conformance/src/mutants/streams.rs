@@ -47,7 +47,11 @@ pub(super) const MUTANTS: &[Mutant] = &[
         if events(ask) { vec![edited(&frame, without)] } else { vec![frame] }
     }),
     by_frame("the created event does not say queued", "STR-005", |ask, frame, number, _| {
-        if events(ask) && number == 1 && is_event(&frame) { vec![edited(&frame, |data| data["event"]["payload"] = json!({}))] } else { vec![frame] }
+        if events(ask) && number == 1 && is_event(&frame) {
+            vec![edited(&frame, |data| data["event"]["payload"] = json!({}))]
+        } else {
+            vec![frame]
+        }
     }),
     by_frame("model.completed is missing", "STR-006", |ask, frame, _, _| {
         if events(ask) && frame.contains("agentos.model.completed") { vec![] } else { vec![frame] }
@@ -56,10 +60,18 @@ pub(super) const MUTANTS: &[Mutant] = &[
         if events(ask) && is_event(&frame) { vec![frame.replacen("data: {", "data: {\ndata: ", 1)] } else { vec![frame] }
     }),
     by_frame("the id is not the sequence", "STR-008", |ask, frame, _, _| {
-        if events(ask) { vec![frame.lines().map(|line| if line.starts_with("id:") { "id: 0" } else { line }).collect::<Vec<_>>().join("\n")] } else { vec![frame] }
+        if events(ask) {
+            vec![frame.lines().map(|line| if line.starts_with("id:") { "id: 0" } else { line }).collect::<Vec<_>>().join("\n")]
+        } else {
+            vec![frame]
+        }
     }),
     by_frame("a snapshot comes first", "STR-009", |ask, frame, number, _| {
-        if events(ask) && number == 1 && is_event(&frame) { vec!["event: snapshot\ndata: {\"status\":\"running\"}".into(), frame] } else { vec![frame] }
+        if events(ask) && number == 1 && is_event(&frame) {
+            vec!["event: snapshot\ndata: {\"status\":\"running\"}".into(), frame]
+        } else {
+            vec![frame]
+        }
     }),
     by_frame("letters are not escaped", "STR-010", |ask, frame, _, _| {
         // Parsing and writing again leaves them as they are.
@@ -82,7 +94,11 @@ pub(super) const MUTANTS: &[Mutant] = &[
         if ask.path.starts_with("/api/v1/runs/") && frame.contains("run.delta") { vec![format!("id: 1\n{frame}")] } else { vec![frame] }
     }),
     by_frame("frames of /api/v1 are called message", "STR-021", |ask, frame, _, _| {
-        if ask.path.starts_with("/api/v1/runs/") { vec![frame.replace("event: run.event", "event: message").replace("event:run.event", "event: message")] } else { vec![frame] }
+        if ask.path.starts_with("/api/v1/runs/") {
+            vec![frame.replace("event: run.event", "event: message").replace("event:run.event", "event: message")]
+        } else {
+            vec![frame]
+        }
     }),
     by_frame("a streamed chat is not accepted first", "STR-022", |ask, frame, number, _| {
         if ask.path.ends_with("/chat") && number == 1 { vec![] } else { vec![frame] }

@@ -36,9 +36,9 @@ pub fn html(report: &Report) -> String {
             let _ = write!(detail, "<pre>{}</pre>", escaped(&text));
         }
         let verdict = one.verdict.as_str();
-        let _ = write!(
+        let _ = writeln!(
             rows,
-            "<details class=\"{verdict}\"><summary><b>{}</b> <i>{verdict}</i> {}</summary>{detail}</details>\n",
+            "<details class=\"{verdict}\"><summary><b>{}</b> <i>{verdict}</i> {}</summary>{detail}</details>",
             one.id,
             escaped(&one.text)
         );

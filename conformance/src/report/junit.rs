@@ -30,7 +30,8 @@ pub fn junit(report: &Report) -> String {
             Verdict::Fail if one.breaks() => {
                 let mut detail = one.text.clone();
                 for exchange in &one.exchanges {
-                    let _ = write!(detail, "\n\n{}\n{}\n-> {}\n{}", exchange.request, exchange.request_body, exchange.status, exchange.body);
+                    let _ =
+                        write!(detail, "\n\n{}\n{}\n-> {}\n{}", exchange.request, exchange.request_body, exchange.status, exchange.body);
                 }
                 Some(format!("<failure message=\"{reason}\">{}</failure>", escaped(&detail)))
             }

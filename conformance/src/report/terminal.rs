@@ -21,7 +21,8 @@ pub fn terminal(report: &Report) -> String {
             let _ = writeln!(out, "  {reason}");
         }
         if let Some(last) = one.exchanges.last() {
-            let _ = writeln!(out, "  last request: {}\n    {}\n  answer: {}\n    {}", last.request, last.request_body, last.status, last.body);
+            let _ =
+                writeln!(out, "  last request: {}\n    {}\n  answer: {}\n    {}", last.request, last.request_body, last.status, last.body);
         }
         out.push('\n');
     }

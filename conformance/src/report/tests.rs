@@ -33,5 +33,8 @@ fn what_is_written_is_escaped() {
 fn lines_hold_nothing_that_changes() {
     let text = lines(&report(Verdict::Fail, Some("known")));
     assert_eq!(text.lines().count(), 3);
-    assert!(text.starts_with("{\"id\":\"TEN-001\",\"level\":\"MUST\",\"profile\":\"core\",\"verdict\":\"fail\",\"expected\":\"known\"}"), "{text}");
+    assert!(
+        text.starts_with("{\"id\":\"TEN-001\",\"level\":\"MUST\",\"profile\":\"core\",\"verdict\":\"fail\",\"expected\":\"known\"}"),
+        "{text}"
+    );
 }

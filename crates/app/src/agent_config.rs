@@ -41,8 +41,5 @@ pub(crate) fn plan(agent: &AgentRow, config: &AgentConfig, provider: &str) -> St
     let mut tools: Vec<&str> = agent.config.tools.keys().map(String::as_str).collect();
     tools.sort_unstable();
     let tools = if tools.is_empty() { "without tools".to_owned() } else { format!("with the tools {}", tools.join(", ")) };
-    format!(
-        "Dry run: the agent {} would ask {provider} for {model}, for at most {most} tokens, {tools}. Nothing was called.",
-        agent.name
-    )
+    format!("Dry run: the agent {} would ask {provider} for {model}, for at most {most} tokens, {tools}. Nothing was called.", agent.name)
 }

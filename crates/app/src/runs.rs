@@ -14,8 +14,9 @@ use aiox_core::{
     access::Access,
     agent::{AgentConfig, MAX_MESSAGE_BYTES},
     ports::{Clock, Events, Ids, Signal, Waiting, WorkQueue},
-    quota, tenant,
+    quota,
     run::Priority,
+    tenant,
 };
 use aiox_model::{
     RunId, Ts,
@@ -28,6 +29,7 @@ use aiox_store::{
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+pub(crate) use self::dry::is_dry;
 pub use self::{
     detail::Detail,
     from_peer::{PeerEnvelope, Taken},
@@ -36,7 +38,6 @@ use self::{
     from_peer::{FromPeer, FromPeerResult},
     view::view,
 };
-pub(crate) use self::dry::is_dry;
 use crate::{
     AgentRef, Directory, Replies, ReplyTo, Target, TenantBook,
     agent_config::{needs, parse_config, plan},
@@ -227,7 +228,7 @@ impl Runs {
             order,
             patience: Duration::from_millis(accept.timeout_ms),
         };
-        let plan = dry::is_dry(&accept.event_payload).then(|| plan(&agent, &config, &provider));
+        let plan = dry::is_dry(&accept.event_payload).then(|| plan(agent, &config, &provider));
         let this = self.clone();
         whole(async move {
             let mut written = this.write(accept).await?;
@@ -247,9 +248,7 @@ impl Runs {
     fn accept(&self, caller: &Caller, new: &NewRun, agent_jid: String, conversation: Uuid) -> Accept {
         let run = self.ids.uuid();
         let at = self.clock.now();
-        let idempotency = new.idempotency_key.as_ref().map(|key| {
-            (key.clone(), aiox_crypto::sha256(&same(new)).to_vec())
-        });
+        let idempotency = new.idempotency_key.as_ref().map(|key| (key.clone(), aiox_crypto::sha256(&same(new)).to_vec()));
         let mut first = json!({ "status": "queued", "door": caller.door.as_str(), "agent_jid": &agent_jid });
         if let Some(asked) = &new.asked {
             first["run_options"] = json!(asked.options);

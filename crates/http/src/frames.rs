@@ -60,7 +60,8 @@ pub(crate) fn opening() -> Event {
 /// The response of a stream. It is read only as fast as the client takes it.
 pub(crate) fn respond(stream: impl Stream<Item = Event> + Send + 'static) -> Response {
     use futures::StreamExt as _;
-    let mut response = Sse::new(stream.map(Ok::<_, Infallible>)).keep_alive(KeepAlive::new().interval(HEARTBEAT).text("hb")).into_response();
+    let mut response =
+        Sse::new(stream.map(Ok::<_, Infallible>)).keep_alive(KeepAlive::new().interval(HEARTBEAT).text("hb")).into_response();
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
     // Proxies of the nginx kind hold responses back otherwise.
     response.headers_mut().insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));

@@ -24,7 +24,7 @@ mod state;
 mod v1;
 mod verbs;
 
-pub use bound::MOST as MOST_STREAMS;
 pub use address::{Network, NetworkError};
+pub use bound::MOST as MOST_STREAMS;
 pub use routes::{openapi as operations, router, router_with};
 pub use state::{Check, Health, HttpOptions, HttpState, Standing, V1Options};

@@ -190,6 +190,7 @@ mod tests {
         assert_eq!(json!(openai_body(shown))["error"]["param"], "llm_config.stops[2]");
     }
 
+    #[test]
     fn codes_that_the_contract_does_not_know_become_those_of_their_status() {
         for (status, code, wanted) in [
             (409, "idempotency_conflict", "conflict"),

@@ -100,7 +100,7 @@ impl Program {
     async fn events(&self, path: &str) -> Result<Vec<Frame>, Stop> {
         let mut live = self.scene.call(Method::GET, path).bearer(&self.token).open().await?;
         ensure!(live.status == 200, "{}: expected status 200, got {}", live.what, live.status);
-        live.to_end(END).await
+        live.read_to_end(END).await
     }
 
     async fn ingest(&self, events: &[Value]) -> Result<Answer, Stop> {
@@ -138,7 +138,7 @@ impl Program {
             live = self.scene.call(Method::GET, &format!("/v1/federation/runs/{run}/events")).bearer(&self.token).open().await?;
         }
         ensure!(live.status == 200, "{}: the ingested run's stream has the status {}", live.what, live.status);
-        let frames = live.to_end(END).await?;
+        let frames = live.read_to_end(END).await?;
         let event = |frame: &Frame| {
             let event = frame.json()["event"].clone();
             (event["event_id"].as_str().unwrap_or_default().to_owned(), event["sequence"].as_u64().unwrap_or(0))

@@ -8,8 +8,8 @@ use std::{
 };
 
 use aiox_app::{
-    Accounts, AccountsOptions, Agents, Directory, Dispatch, DispatchOptions, Federated, HubNames, Ingest, PeerBook, Replies, Runs, RunsOptions,
-    SignUp, Task, TaskOutcome, TenantBook, Tenants, Urgency, Vault, WorkerInfo, WorkerSession,
+    Accounts, AccountsOptions, Agents, Directory, Dispatch, DispatchOptions, Federated, HubNames, Ingest, PeerBook, Replies, Runs,
+    RunsOptions, SignUp, Task, TaskOutcome, TenantBook, Tenants, Urgency, Vault, WorkerInfo, WorkerSession,
     federated::{Draft, PeerWire},
 };
 use aiox_bus::{MemoryEvents, MemoryQueue};
