@@ -52,12 +52,12 @@ def main(url, ca=None):
     hub = Hub(url, ca)
     name = f"py-{secrets.token_hex(6)}"
     account = {"email": f"{name}@mail.example", "username": name, "password": secrets.token_urlsafe(16)}
-    hub.token = hub.operation("register", account)["data"]["access_token"]
+    hub.token = hub.operation("register_account", account)["data"]["access_token"]
     agent = hub.operation("create_agent", {"name": "Example", "system_prompt": "Answer briefly."})["data"]
     run = hub.operation("create_run", {"input": "Hello from Python"}, agent_id=agent["id"])["run"]
     for frame in hub.events(run["events_url"]):
         print(frame["event"]["sequence"], frame["event"]["type"])
-    print(hub.operation("get_run", run_id=run["run_id"])["run"]["output"]["text"])
+    print(hub.operation("get_v1_run", run_id=run["run_id"])["run"]["output"]["text"])
     hub.operation("delete_agent", agent=agent["id"])
 
 

@@ -69,7 +69,7 @@ async fn hunt(options: &Options, file: &Path) -> Result<u8> {
 }
 
 fn progress(at: Progress) {
-    if at.verdict == Verdict::Pass && at.done % 10 != 0 && at.done != at.all {
+    if at.verdict == Verdict::Pass && !at.done.is_multiple_of(10) && at.done != at.all {
         return;
     }
     say::news(&format!("{:>3}/{} {} {}", at.done, at.all, at.id, at.verdict.as_str()));

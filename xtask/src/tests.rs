@@ -142,6 +142,10 @@ const KNOTS: &[(&str, &[&str])] = &[
     ("grpc", &["service", "session"]),
     ("xmpp", &["link", "stanza"]),
     ("node", &["cli", "operator", "settings"]),
+    // The one place that decides errors and the one that writes them.
+    ("http", &["error", "shape"]),
+    // A case works on a scene of the world, and the world prepares itself by calls of a scene.
+    ("conformance", &["case", "exchange", "scene", "worker", "world"]),
 ];
 
 #[test]

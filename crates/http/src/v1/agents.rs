@@ -9,7 +9,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::gate::Tenant;
 use crate::{
     auth::Signed,
-    documented::{V1Gated, V1NotFound},
+    documented::{V1Gated, V1Invalid, V1NotFound},
     error::Result,
     names::Names,
     read::Place,
@@ -29,7 +29,7 @@ pub(super) fn routes() -> OpenApiRouter<App> {
     tag = "agents",
     operation_id = "list_tenant_agents",
     security(("bearer" = ["agents:read"]), ("api_key" = ["agents:read"])),
-    responses((status = 200, description = "The agents.", body = AgentList), V1Gated)
+    responses((status = 200, description = "The agents.", body = AgentList), V1Gated, V1Invalid)
 )]
 pub(super) async fn list(State(app): State<App>, Signed(caller): Signed, Tenant(tenant): Tenant, names: Names) -> Result<Json<AgentList>> {
     let agents = app.agents.summaries(&caller).await?.into_iter().map(|agent| shown(&tenant, agent)).collect();

@@ -162,7 +162,7 @@ mod tests {
         let asked = run(&mut reader, &at);
         match reader.finish(strict) {
             Ok(()) => Ok(asked.unwrap()),
-            Err(Failure::Issues(issues)) => Err(issues.into_iter().map(|issue| (issue.path, issue.code)).collect()),
+            Err(Failure::Issues(issues)) => Err(issues.into_iter().map(|issue| (issue.path, issue.kind)).collect()),
             Err(other) => Err(vec![(format!("{other:?}"), "unexpected")]),
         }
     }

@@ -79,7 +79,7 @@ impl From {
     get,
     path = "/v1/runs/{run_id}/events",
     tag = "runs",
-    operation_id = "follow_run",
+    operation_id = "follow_v1_run",
     security(("bearer" = ["runs:read"]), ("api_key" = ["runs:read"])),
     params(
         ("run_id" = String, Path, description = "The run: `run_…` or UUID."),

@@ -74,7 +74,7 @@ pub(super) fn slow() -> OpenApiRouter<App> {
     get,
     path = "/v1/federation/peer",
     tag = "federation",
-    operation_id = "get_peer",
+    operation_id = "get_own_peer",
     security(("bearer" = []), ("api_key" = [])),
     responses((status = 200, description = "This hub.", body = PeerBody), V1Gated)
 )]
@@ -83,6 +83,8 @@ pub(super) async fn peer(State(app): State<App>, _caller: Signed, names: Names) 
 }
 
 /// Read what this hub is, by its other name
+///
+/// The same as `GET /v1/federation/peer`.
 #[utoipa::path(
     get,
     path = "/v1/peer/info",
@@ -96,6 +98,8 @@ pub(super) async fn peer_alias(state: State<App>, signed: Signed, names: Names) 
 }
 
 /// Read what this hub can do for others
+///
+/// A peer compares these with the `required_capabilities` of a run before it forwards the run here.
 #[utoipa::path(
     get,
     path = "/v1/federation/peer/capabilities",
@@ -109,6 +113,8 @@ pub(super) async fn capabilities(State(app): State<App>, _caller: Signed, names:
 }
 
 /// Read what this hub can do for others, by its other name
+///
+/// The same as `GET /v1/federation/peer/capabilities`.
 #[utoipa::path(
     get,
     path = "/v1/peer/capabilities",
@@ -165,7 +171,7 @@ fn told(candidate: &Candidate, state: PeerState) -> PeerInfo {
     operation_id = "forward_run",
     security(("bearer" = ["runs:forward", "runs:create"]), ("api_key" = ["runs:forward", "runs:create"])),
     request_body(content = ForwardBody, example = json!({ "forward": {
-        "agent_id": "writer", "target_selector": { "stack_id": "stk_hub-b.example" }, "run": { "input": "What is a hub?" } } })),
+        "agent_id": "writer", "target_selector": { "stack_id": "stk_hub-b.example" }, "run": { "input": { "type": "text", "text": "What is a hub?" } } } })),
     responses(
         (status = 200, description = "The peer has it.", body = ForwardedBody),
         (status = 404, description = "No such peer (`peer_not_found`), or no such agent there (`not_found`).", body = aiox_model::v1::error::ErrorBody),

@@ -43,7 +43,8 @@ async fn health(app: &App, service: &str) -> Result<Json<Health>> {
     get,
     path = "/v1/health",
     tag = "health",
-    operation_id = "get_health",
+    operation_id = "get_v1_health",
+    security(()),
     responses(
         (status = 200, description = "They are.", body = Health),
         (status = 503, description = "A part that is needed is down (`dependency_unavailable`).", body = aiox_model::v1::error::ErrorBody)
@@ -61,6 +62,7 @@ pub(super) async fn orchestrator(State(app): State<App>) -> Result<Json<Health>>
     path = "/v1/federation/health",
     tag = "health",
     operation_id = "get_federation_health",
+    security(()),
     responses(
         (status = 200, description = "It is.", body = Health),
         (status = 503, description = "A part that is needed is down (`dependency_unavailable`).", body = aiox_model::v1::error::ErrorBody)
@@ -77,7 +79,8 @@ pub(super) async fn federation(State(app): State<App>) -> Result<Json<Health>> {
     get,
     path = "/healthz",
     tag = "health",
-    operation_id = "get_liveness",
+    operation_id = "get_healthz",
+    security(()),
     responses((status = 200, description = "It does.", body = Health))
 )]
 pub(super) async fn alive(State(app): State<App>) -> Json<Health> {
@@ -91,7 +94,8 @@ pub(super) async fn alive(State(app): State<App>) -> Json<Health> {
     get,
     path = "/readyz",
     tag = "health",
-    operation_id = "get_readiness",
+    operation_id = "get_readyz",
+    security(()),
     responses(
         (status = 200, description = "It can.", body = Readiness),
         (status = 503, description = "A part that is needed is down.", body = Readiness)

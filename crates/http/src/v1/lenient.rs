@@ -43,7 +43,7 @@ impl Reader {
     /// The body, which has to be an object.
     pub(crate) fn body<'a>(&mut self, body: &'a Value) -> At<'a> {
         if !body.is_object() {
-            self.issues.push(Issue { path: String::new(), message: "must be an object".into(), code: "type" });
+            self.issues.push(Issue { path: String::new(), message: "must be an object".into(), kind: "type" });
         }
         At { object: body.as_object(), place: String::new() }
     }
@@ -114,7 +114,7 @@ impl Reader {
 
     /// Notes a member that is wrong.
     pub(crate) fn wrong<T>(&mut self, at: &At<'_>, name: &str, message: &str, code: &'static str) -> Option<T> {
-        self.issues.push(Issue { path: at.pointer(name), message: message.into(), code });
+        self.issues.push(Issue { path: at.pointer(name), message: message.into(), kind: code });
         None
     }
 
@@ -125,7 +125,7 @@ impl Reader {
 
     /// Notes that something was taken which is not the documented form.
     pub(crate) fn deviates(&mut self, at: &At<'_>, name: &str, message: &str, code: &'static str) {
-        self.deviations.push(Issue { path: at.pointer(name), message: message.into(), code });
+        self.deviations.push(Issue { path: at.pointer(name), message: message.into(), kind: code });
     }
 
     /// Notes which of these members are missing.

@@ -152,7 +152,7 @@ pub(super) async fn submit(
     get,
     path = "/v1/runs/{run_id}",
     tag = "runs",
-    operation_id = "get_run",
+    operation_id = "get_v1_run",
     security(("bearer" = ["runs:read"]), ("api_key" = ["runs:read"])),
     params(("run_id" = String, Path, description = "The run: `run_…` or UUID.")),
     responses((status = 200, description = "The run.", body = RunBody), V1Gated, V1NotFound)
@@ -176,7 +176,7 @@ pub(super) async fn show(
     post,
     path = "/v1/runs/{run_id}/~cancel",
     tag = "runs",
-    operation_id = "cancel_run",
+    operation_id = "cancel_v1_run",
     security(("bearer" = ["runs:cancel"]), ("api_key" = ["runs:cancel"])),
     params(("run_id" = String, Path, description = "The run: `run_…` or UUID.")),
     responses((status = 200, description = "The run, canceled.", body = RunBody), V1Gated, V1NotFound, V1Conflicting)
