@@ -191,10 +191,14 @@ impl Pump {
         let drain = self.shared.drain.clone();
         let silent_after = if self.newer { options.silent_after } else { options.silent_after_first };
         let mut moved = Instant::now();
+        let mut idle = true;
         let mut drain_by = Instant::now();
         loop {
-            if self.waiting.is_empty() {
+            // The worker has the whole time for the first message after a quiet while too.
+            if std::mem::replace(&mut idle, self.waiting.is_empty()) {
                 moved = Instant::now();
+            }
+            if idle {
                 if self.draining && self.held.is_empty() && self.storing.is_empty() && self.line.is_idle() {
                     return End::Drained;
                 }

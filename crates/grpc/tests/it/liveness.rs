@@ -68,6 +68,23 @@ async fn a_stalled_worker_is_dropped_and_slows_nobody() {
 }
 
 #[tokio::test]
+async fn a_worker_that_had_nothing_to_read_for_long_is_not_stalled() {
+    let stall_timeout = Duration::from_millis(50);
+    let world = with(Options { stall_timeout, ..Options::default() }).await;
+    let agent = world.agent("echo", Map::new()).await;
+    let mut worker = Stranger::registered(&world.url, register2("w1")).await;
+    for _ in 0..12 {
+        // Time that passes is what this is about.
+        tokio::time::sleep(stall_timeout * 2).await;
+        let run = world.submit(agent, "echo", "hello").await;
+        let task = worker.task().await;
+        worker.say(ToHub::TaskResponse(answer(&task, "done"))).await;
+        assert!(matches!(worker.next().await, FromHub::ResultAck(ack) if ack.stored));
+        assert_eq!(world.ended(run).await.output.as_deref(), Some("done"));
+    }
+}
+
+#[tokio::test]
 async fn a_silent_worker_loses_its_runs_and_its_name() {
     let world = with(alert()).await;
     let agent = world.agent("echo", Map::new()).await;
