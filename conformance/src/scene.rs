@@ -19,6 +19,8 @@ use crate::{
 
 /// Most exchanges that a case keeps for the report: the first ones and the last.
 const KEPT: usize = 40;
+/// How often a call that comes too fast is sent again.
+const PATIENCE: usize = 12;
 /// Most bytes of a body that a case reads.
 const LARGEST: usize = 8 * 1024 * 1024;
 
@@ -173,8 +175,22 @@ impl Call {
         }
     }
 
-    /// Sends it and reads the whole answer.
+    /// Sends it and reads the whole answer. A hub that says to come back in a moment is believed: its rates are not what most cases
+    /// are about, and [`send_once`](Self::send_once) is for those that are.
     pub(crate) async fn send(self) -> Result<Answer, Stop> {
+        for _ in 0..PATIENCE {
+            let answer = self.clone().send_once().await?;
+            let wait: u64 = answer.header("retry-after").parse().unwrap_or(u64::MAX);
+            if answer.status != 429 || answer.code() != "rate_limited" || wait > 5 {
+                return Ok(answer);
+            }
+            tokio::time::sleep(Duration::from_secs(wait)).await;
+        }
+        self.send_once().await
+    }
+
+    /// Sends it and reads the whole answer, whatever it is.
+    pub(crate) async fn send_once(self) -> Result<Answer, Stop> {
         let what = self.what();
         let work = async {
             let answer = self.request()?.send().await.map_err(|error| Stop::Harness(format!("{what}: no answer: {}", chain(&error))))?;

@@ -2,7 +2,7 @@
 
 use std::{path::Path, process::ExitCode};
 
-use aiox_conformance::{Expected, Login, Options, Profile, Progress, Verdict, XmppAccess, judge, mutants, report};
+use aiox_conformance::{Expected, Login, Options, Profile, Progress, Verdict, WorkerAccess, XmppAccess, judge, mutants, report};
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
@@ -121,6 +121,8 @@ fn local(command: &Conformance) -> Result<Options> {
     options.admin = Some(login(&sites[0])?);
     options.peer_admin = Some(login(&sites[1])?);
     options.ca = Some(std::fs::read(mesh.ca()).with_context(|| mesh.ca().display().to_string())?);
+    let key = credentials(&sites[0])?.worker_key;
+    options.worker = Some(WorkerAccess { url: format!("https://localhost:{}", sites[0].grpc_port()), ca: options.ca.clone(), key });
     let c2s = sites[0].c2s();
     if std::net::TcpStream::connect_timeout(&c2s, std::time::Duration::from_secs(1)).is_ok() {
         options.xmpp = Some(XmppAccess { domain: sites[0].domain(), host: c2s.ip().to_string(), port: c2s.port(), ca: Some(mesh.ca()) });

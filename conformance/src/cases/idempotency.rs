@@ -84,7 +84,8 @@ async fn another_agent_or_principal_is_independent(scene: Scene) -> Outcome {
 async fn of_fifty_at_once_one_is_made(scene: Scene) -> Outcome {
     let (alice, agent) = (scene.world.alice().await?, scene.world.agent().await?);
     let key = key(&scene, "fifty");
-    let sent = (0..50).map(|_| run(&scene, &alice, &agent.id).header("idempotency-key", &key).json(&json!({ "input": "fifty" })).send());
+    let sent =
+        (0..50).map(|_| run(&scene, &alice, &agent.id).header("idempotency-key", &key).json(&json!({ "input": "fifty" })).send_once());
     let answers: Vec<Answer> = futures::future::try_join_all(sent).await?;
     let (made, again) = (answers.iter().filter(|one| one.status == 201).count(), answers.iter().filter(|one| one.status == 200).count());
     ensure!((made, again) == (1, 49), "of 50 parallel requests {made} answered 201 and {again} answered 200, expected 1 and 49");

@@ -121,7 +121,8 @@ async fn patch(scene: &Scene, admin: &Account, tenant: &Tenant, quotas: Value) -
 }
 
 async fn try_run(scene: &Scene, who: &Account, agent: &str) -> Result<Answer, Stop> {
-    scene.post(who, &format!("/v1/agents/{agent}/runs"), &json!({ "input": "x" })).await
+    let call = scene.call(Method::POST, &format!("/v1/agents/{agent}/runs")).bearer(&who.access);
+    call.json(&json!({ "input": "x" })).send_once().await
 }
 
 /// An agent of the tenant whose runs wait for ever.

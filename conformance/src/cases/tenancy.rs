@@ -510,7 +510,7 @@ async fn keys(scene: Scene) -> Outcome {
     let list = scene.get(&alice, "/api/v1/keys").await?;
     list.expect(200)?;
     ensure!(body_of(&list).contains(&id) && !body_of(&list).contains(&secret), "{}: the list lacks the key or holds its secret", list.what);
-    let more = scene.post(&alice, "/api/v1/keys", &json!({ "name": "more", "scopes": ["users:admin"] })).await?;
+    let more = scene.post(&alice, "/api/v1/keys", &json!({ "name": "more", "scopes": ["peers:admin"] })).await?;
     ensure!(more.status == 403 || more.status == 400, "{}: a key got a scope that its maker does not have: {}", more.what, more.status);
     more.refused(403, "forbidden")?;
     scene.call(Method::GET, "/api/v1/me").bearer(&secret).send().await?.expect(200)?;
