@@ -164,7 +164,8 @@ impl Hub {
         let options = RunsOptions {
             default_provider: default_provider.clone(),
             known_providers: known.chain([default_provider.clone()]).collect(),
-            max_timeout_ms: governance.task_timeout_ms,
+            timeout_ms: governance.task_timeout_ms,
+            max_timeout_ms: governance.max_timeout_ms,
             tenants: tenants_book,
             urgency: urgency.clone(),
         };
@@ -203,6 +204,7 @@ impl Hub {
             Policy::new(&settings.policy.blocked_terms)?,
             models::options(&settings, names.domain()),
         );
+        let runs = runs.with_models(gateway.clone());
         let federation = match outward {
             Some(outward) => {
                 let durable = aiox_federation::durable::Durable::new(

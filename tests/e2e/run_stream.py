@@ -6,6 +6,12 @@ import json
 import aiohttp
 
 
+async def data_lines(content: aiohttp.StreamReader) -> list[str]:
+    """The `data` lines of a stream that ends by itself, as they came."""
+    lines = (await content.read()).decode().splitlines()
+    return [line.removeprefix("data:").strip() for line in lines if line.startswith("data:")]
+
+
 class RunStream:
     """Reads one response. `raw` is everything that was read."""
 

@@ -24,7 +24,7 @@ use dashmap::DashMap;
 use serde_json::{Map, json};
 use tokio::sync::Notify;
 
-use crate::{Replies, replies::reply_for, whole::whole};
+use crate::{Replies, replies::reply_for, runs::Bounds, whole::whole};
 
 /// How long an envelope may wait for a peer that is away.
 const EXPIRES_SECONDS: i64 = 30 * 86_400;
@@ -80,6 +80,7 @@ pub(crate) struct NewRemote {
     pub peer: String,
     pub agent_jid: String,
     pub priority: Priority,
+    pub bounds: Bounds,
 }
 
 /// The durable side of federation. Cheap to clone.
@@ -132,6 +133,9 @@ impl Federated {
         let mut other = Map::new();
         other.insert("priority".into(), json!(remote.priority.number()));
         other.insert("timeout_ms".into(), json!(accept.timeout_ms));
+        if remote.bounds != Bounds::default() {
+            other.insert("bounds".into(), json!(remote.bounds));
+        }
         // The first event is the same on both hubs.
         other.insert("event".into(), serde_json::from_str(&accept.event_payload).map_err(Error::internal)?);
         let create = RunCreate {
@@ -389,22 +393,20 @@ impl Federated {
         let ending = self.ending(&row, &event);
         let (ended, replies) = (ending.is_some(), ending.as_ref().is_some_and(|ending| ending.reply.is_some()));
         let advance = Advance {
-            run: row.id,
-            at: self.clock.now(),
-            event: NewEvent { id: event.id, kind: event.kind.clone(), payload: event.payload.to_string(), at: event.time, sequence },
+            events: vec![NewEvent { id: event.id, kind: event.kind.clone(), payload: event.payload.to_string(), at: event.time }],
+            first: sequence,
             status: match event.kind.as_str() {
                 "run.started" => Some(RunStatus::Running),
                 "run.retried" => Some(RunStatus::Queued),
                 _ => None,
             },
-            worker: None,
             attempts: match event.kind.as_str() {
                 "run.started" => 1,
                 "run.retried" if event.payload["reason"] == "worker_draining" => -1,
                 _ => 0,
             },
             ending,
-            audit: None,
+            ..Advance::new(row.id, self.clock.now())
         };
         let Some(sequence) = self.journal.advance(advance).await? else { return Ok(ended) };
         if replies {

@@ -529,6 +529,8 @@ pub struct Governance {
     pub remote_requests_day: u64,
     /// Most milliseconds of one attempt of a run.
     pub task_timeout_ms: u64,
+    /// Most time of one attempt that a request at `/v1` may ask for, in milliseconds; never less than `task_timeout_ms`.
+    pub max_timeout_ms: u64,
     /// New runs in a second at `/v1`, of a tenant that sets no such limit itself.
     pub run_create_qps: f64,
     /// Runs that have not ended at `/v1`, of a tenant that sets no such limit itself.
@@ -546,6 +548,7 @@ impl Default for Governance {
             remote_tokens_minute: 10_000,
             remote_requests_day: 1_000,
             task_timeout_ms: 120_000,
+            max_timeout_ms: 180_000,
             run_create_qps: 10.0,
             concurrent_runs: 25,
             invoke_qps: 20.0,
@@ -556,6 +559,9 @@ impl Governance {
     pub(crate) fn check(&self, problems: &mut Vec<String>) {
         if self.task_timeout_ms == 0 || self.task_timeout_ms > 3_600_000 {
             problems.push("governance.task_timeout_ms: must be from 1 to 3600000".into());
+        }
+        if self.max_timeout_ms == 0 || self.max_timeout_ms > 3_600_000 {
+            problems.push("governance.max_timeout_ms: must be from 1 to 3600000".into());
         }
         for (name, rate) in [("run_create_qps", self.run_create_qps), ("invoke_qps", self.invoke_qps)] {
             if !rate.is_finite() || rate <= 0.0 || rate > 1_000_000.0 {

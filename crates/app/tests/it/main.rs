@@ -9,6 +9,7 @@ mod cancel;
 mod peers;
 mod runs;
 mod secrets;
+mod steps;
 mod tenants;
 mod worker_credentials;
 mod workers;
