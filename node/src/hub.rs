@@ -25,7 +25,7 @@ use aiox_model::TenantId;
 use aiox_store::{Journal, Store, StoreOptions, tenants as tenant_rows};
 use anyhow::{Context as _, Result};
 
-use crate::{identity, models, no_peers::NoPeers, secrets::Secrets, supervise::Supervisor};
+use crate::{identity, issuers, models, no_peers::NoPeers, secrets::Secrets, supervise::Supervisor};
 
 /// The tenant of accounts that register at the hub.
 const DEFAULT_TENANT: &str = "default";
@@ -143,6 +143,7 @@ impl Hub {
             tenants: tenants_book.clone(),
         };
         let accounts = Accounts::new(store.clone(), vault.clone(), tokens, names.clone(), clock.clone(), ids.clone(), accounts_options);
+        let accounts = accounts.with_issuers(issuers::load(&settings)?);
         let tenants =
             Tenants::new(store.clone(), vault.clone(), tenants_book.clone(), clock.clone(), ids.clone(), &names, TenantId(tenant));
         let directory = Directory::new(store.clone(), names.clone());

@@ -72,7 +72,7 @@ async fn a_forwarded_run_has_one_log_on_both_hubs_and_after_a_restart() {
     };
     assert_eq!(of(&here), of(&theirs), "the same ids, sequences, times, traces and payloads");
     let options = b.runs.detail(&there, run).await.unwrap().options;
-    assert_eq!(options, Some(RunOptions::default()));
+    assert_eq!(options, Some(RunOptions { timeout_ms: 60_000, ..RunOptions::default() }), "what the asking hub gives");
     let a = MeshHub::start(a.crash().await).await;
     assert_eq!(lines(&a, &alice, run).await, here, "the same bytes after a restart");
 }

@@ -368,9 +368,9 @@ async fn a_tier_chooses_the_model_of_a_run_or_the_run_is_refused() {
     let made = run("premium").await;
     assert_eq!((made.status, &made.body["run"]["run_options"]["model_tier"]), (201, &json!("premium")));
     let task = tokio::time::timeout(std::time::Duration::from_secs(20), worker.next()).await.unwrap().unwrap();
-    assert_eq!((task.provider.as_str(), task.model.as_deref()), ("broken", Some("broken")), "the cheapest of the tier");
+    assert_eq!((task.provider.as_str(), task.model.as_deref()), ("broken", Some("broken-1")), "the cheapest of the tier");
     let config: Value = serde_json::from_str(&task.llm_config_json).unwrap();
-    assert_eq!((&config["provider"], &config["model"]), (&json!("broken"), &json!("broken")));
+    assert_eq!((&config["provider"], &config["model"]), (&json!("broken"), &json!("broken-1")));
     // What the agent may not use is not taken.
     let rules = json!({ "governance": { "allowed_providers": ["echo"] } });
     let changed = hub.call(reqwest::Method::PATCH, &format!("/api/v1/agents/{id}")).bearer_auth(&token).json(&rules).send().await.unwrap();
