@@ -20,6 +20,7 @@ mod rows;
 pub mod accounts;
 pub mod agents;
 pub mod audit;
+pub mod conformance;
 pub mod conversations;
 pub mod federation;
 pub mod ingested;
