@@ -23,6 +23,7 @@ pub mod audit;
 pub mod conformance;
 pub mod conversations;
 pub mod federation;
+pub mod idempotency;
 pub mod ingested;
 pub mod keys;
 pub mod ledger;
