@@ -6,6 +6,7 @@
 mod accounts;
 mod agents;
 mod cancel;
+mod ingest;
 mod peers;
 mod runs;
 mod secrets;
