@@ -9,6 +9,7 @@ mod cancel;
 mod ingest;
 mod peers;
 mod runs;
+mod samples;
 mod secrets;
 mod tenants;
 mod worker_credentials;
