@@ -4,11 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use aiox_app::{
     Accounts, AccountsOptions, Agents, Contacts, Directory, Dispatch, DispatchOptions, Federated, HubNames, Ingest, ModelGateway, PeerBook,
-    Replies, Runs, RunsOptions, SignUp, TenantBook, Tenants, Urgency, Vault, WorkerCredentials, dispatch::Watch,
+    Replies, Runs, RunsOptions, SignUp, TenantBook, Tenants, Urgency, Vault, WorkerCredentials, dispatch::Watch, samples,
 };
 use aiox_bus::{MemoryEvents, MemoryQueue};
 use aiox_cache::{MemoryLimiter, MemoryReplayGuard};
-use aiox_config::{Engine, Settings};
+use aiox_config::{Engine, Mode, Settings};
 use aiox_core::{
     policy::Policy,
     ports::{Clock, Events, Ids, RateLimiter, WorkQueue},
@@ -251,11 +251,16 @@ impl Hub {
         })
     }
 
-    /// Starts what works beside the doors: time limits, lost leases, unfinished runs, retention.
+    /// Starts what works beside the doors: time limits, lost leases, unfinished runs, retention. Outside production the samples are made
+    /// first.
     ///
     /// # Errors
-    /// When unfinished runs cannot be read.
+    /// When unfinished runs cannot be read, or the samples cannot be written.
     pub async fn start_work(&mut self, tasks: &Supervisor) -> Result<()> {
+        if self.settings.hub.mode != Mode::Prod {
+            let made = samples::make(&self.store, &self.accounts, &self.agents, &*self.clock, &SystemIds).await;
+            made.map_err(|error| anyhow::anyhow!(error.chain())).context("the samples cannot be made")?;
+        }
         let found = self.dispatch.recover().await.context("unfinished runs cannot be read")?;
         if found > 0 {
             tracing::info!(runs = found, "unfinished runs wait again");
@@ -269,10 +274,10 @@ impl Hub {
                 }
             });
         }
-        let (book, gateway) = (self.tenants.book().clone(), self.gateway.clone());
+        let (tenants, gateway) = (self.tenants.clone(), self.gateway.clone());
         let (agents, clock, days) = (self.agents.clone(), self.clock.clone(), i64::from(self.settings.hub.retention_days));
         tasks.run("retention", move |stop| {
-            let (agents, clock, book, gateway) = (agents.clone(), clock.clone(), book.clone(), gateway.clone());
+            let (agents, clock, tenants, gateway) = (agents.clone(), clock.clone(), tenants.clone(), gateway.clone());
             async move {
                 let mut hourly = tokio::time::interval(Duration::from_secs(3600));
                 loop {
@@ -280,7 +285,7 @@ impl Hub {
                         () = stop.cancelled() => return Ok(()),
                         _ = hourly.tick() => {}
                     }
-                    book.purge().await?;
+                    tenants.tidy().await?;
                     gateway.tidy().await?;
                     let purged = agents.purge(clock.now().plus_seconds(-days * 86_400)).await?;
                     if purged > 0 {

@@ -12,6 +12,7 @@ mod listen;
 mod models;
 mod no_peers;
 mod operator;
+mod published_result;
 mod say;
 mod secrets;
 mod serve;

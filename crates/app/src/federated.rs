@@ -324,7 +324,8 @@ impl Federated {
             let payload = json!({ "status": "failed", "error": error });
             let event =
                 RunEvent { id: self.ids.uuid(), run_id: run, sequence: 0, kind: "run.failed".into(), time: self.clock.now(), payload };
-            self.apply(event, None).await?;
+            let row = runs::by_id(&mut self.store.read().await?, run).await?.ok_or(Error::NotFound("run"))?;
+            self.apply(&row, event, None).await?;
         }
         self.settled.notify_waiters();
         Ok(())
@@ -380,7 +381,7 @@ impl Federated {
             return Err(Error::conflict("gap", "an event of the peer is missing"));
         }
         let (this, sequence) = (self.clone(), event.sequence);
-        whole(async move { this.apply(event, Some(sequence)).await }).await
+        whole(async move { this.apply(&row, event, Some(sequence)).await }).await
     }
 
     /// Tells the watchers about a live piece of text from the executing peer.
@@ -388,9 +389,8 @@ impl Federated {
         self.events.publish(RunId(delta.run_id), Signal::Delta(delta)).await;
     }
 
-    async fn apply(&self, mut event: RunEvent, sequence: Option<u64>) -> Result<bool> {
-        let row = runs::by_id(&mut self.store.read().await?, event.run_id).await?.ok_or(Error::NotFound("run"))?;
-        let ending = self.ending(&row, &event);
+    async fn apply(&self, row: &RunRow, mut event: RunEvent, sequence: Option<u64>) -> Result<bool> {
+        let ending = self.ending(row, &event);
         let (ended, replies) = (ending.is_some(), ending.as_ref().is_some_and(|ending| ending.reply.is_some()));
         let advance = Advance {
             events: vec![NewEvent { id: event.id, kind: event.kind.clone(), payload: event.payload.to_string(), at: event.time }],

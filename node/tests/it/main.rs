@@ -4,6 +4,7 @@
 mod integrators;
 mod process;
 mod provider;
+mod samples;
 mod start;
 mod stop;
 mod workers;

@@ -80,7 +80,7 @@ impl Place {
         self.serve_with(&[]).await
     }
 
-    /// The same, with further settings.
+    /// As [`serve`](Self::serve), with further settings.
     pub async fn serve_with(&self, more: &[String]) -> HubProcess {
         let mut child = self.command(&["serve"], more).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
