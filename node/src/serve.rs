@@ -146,9 +146,7 @@ pub async fn run(settings: Settings, metrics: PrometheusHandle, stop: Cancellati
 }
 
 async fn bind(name: &str, host: &str, port: u16) -> Result<TcpListener> {
-    TcpListener::bind((host, port))
-        .await
-        .with_context(|| format!("{name}: cannot listen on {host}:{port}; is another hub running there?"))
+    TcpListener::bind((host, port)).await.with_context(|| format!("{name}: cannot listen on {host}:{port}; is another hub running there?"))
 }
 
 fn start_xmpp(hub: &Hub, doors: &Supervisor) -> Result<Option<watch::Receiver<aiox_xmpp::LinkState>>> {

@@ -129,7 +129,7 @@ class Account:
         """The `data` lines of an event stream up to its end."""
         async with self._session() as session, session.get(self.hub.http + path) as response:
             assert response.status == 200, (path, response.status)
-            return await data_lines(response.content)
+            return data_lines(await response.text())
 
     @contextlib.asynccontextmanager
     async def _stream(self, method: str, path: str, document=None):

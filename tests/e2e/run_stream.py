@@ -6,10 +6,9 @@ import json
 import aiohttp
 
 
-async def data_lines(content: aiohttp.StreamReader) -> list[str]:
-    """The `data` lines of a stream that ends by itself, as they came."""
-    lines = (await content.read()).decode().splitlines()
-    return [line.removeprefix("data:").strip() for line in lines if line.startswith("data:")]
+def data_lines(stream: str) -> list[str]:
+    """The `data` lines of a stream that has ended, as they came."""
+    return [line.removeprefix("data:").strip() for line in stream.split("\n") if line.startswith("data:")]
 
 
 class RunStream:

@@ -66,6 +66,9 @@ impl Setup {
         tools.sort_unstable();
         let tools = if tools.is_empty() { "without tools".to_owned() } else { format!("with the tools {}", tools.join(", ")) };
         let provider = &self.provider;
-        format!("Dry run: the agent {} would ask {provider} for {model}, for at most {most} tokens, {tools}. Nothing was called.", agent.name)
+        format!(
+            "Dry run: the agent {} would ask {provider} for {model}, for at most {most} tokens, {tools}. Nothing was called.",
+            agent.name
+        )
     }
 }

@@ -349,7 +349,8 @@ impl ModelGateway {
                 Error::conflict("conflict", format!("no model can answer this run as tier {}", tier.as_str()))
             }
         })?;
-        let chosen = choices.first().and_then(|choice| models.get(choice.index)).ok_or_else(|| Error::internal("a route without a model"))?;
+        let chosen =
+            choices.first().and_then(|choice| models.get(choice.index)).ok_or_else(|| Error::internal("a route without a model"))?;
         Ok(ChosenModel { provider: chosen.provider.clone(), name: chosen.name.clone() })
     }
 

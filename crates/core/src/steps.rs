@@ -217,7 +217,8 @@ mod tests {
 
     #[test]
     fn a_log_of_before_has_a_step_alone() {
-        let open = Open::of(&[event("run.created", json!({})), event("run.started", json!({ "attempt": 1 })), event("tool.call", json!({}))]);
+        let open =
+            Open::of(&[event("run.created", json!({})), event("run.started", json!({ "attempt": 1 })), event("tool.call", json!({}))]);
         let kinds: Vec<_> = open.close(OK).into_iter().map(|(kind, _)| kind).collect();
         assert_eq!(kinds, ["tool.result", "step.completed"]);
     }

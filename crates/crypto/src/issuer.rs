@@ -55,7 +55,10 @@ pub enum KeySetError {
 
 #[derive(Clone)]
 enum Public {
-    Rsa { n: Vec<u8>, e: Vec<u8> },
+    Rsa {
+        n: Vec<u8>,
+        e: Vec<u8>,
+    },
     /// The name of its one algorithm, and the key.
     Curve(&'static str, ParsedPublicKey),
 }
@@ -420,9 +423,13 @@ mod tests {
         let judge = |header: Value, claims: &Value| known.judge(&token(&signer, &header, claims), at(NOW));
         let es256 = || json!({ "alg": "ES256", "kid": "k1" });
         assert!(judge(es256(), &claims()).is_ok());
-        for (name, value) in
-            [("crit", json!(["exp"])), ("jwk", signer.jwk.clone()), ("jku", json!("https://x.example")), ("x5c", json!(["AA"])), ("b64", json!(false))]
-        {
+        for (name, value) in [
+            ("crit", json!(["exp"])),
+            ("jwk", signer.jwk.clone()),
+            ("jku", json!("https://x.example")),
+            ("x5c", json!(["AA"])),
+            ("b64", json!(false)),
+        ] {
             let mut header = es256();
             header[name] = value;
             assert_eq!(judge(header, &claims()), Err(JwsError::Header.into()), "{name}");

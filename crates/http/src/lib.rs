@@ -27,5 +27,5 @@ mod verbs;
 pub use address::{Network, NetworkError};
 pub use bound::MOST as MOST_STREAMS;
 pub use routes::{openapi as operations, router, router_with};
-pub use v1::Service;
 pub use state::{Check, Health, HttpOptions, HttpState, Standing, V1Options};
+pub use v1::Service;

@@ -453,7 +453,8 @@ async fn recent(store: &Store, row: &RunRow, memory: &aiox_model::agent::MemoryC
     } else {
         Vec::new()
     };
-    let shown = recent.into_iter().map(|message| json!({ "role": message.role, "content": message.content, "timestamp": message.created_at }));
+    let shown =
+        recent.into_iter().map(|message| json!({ "role": message.role, "content": message.content, "timestamp": message.created_at }));
     Ok(shown.collect())
 }
 

@@ -11,7 +11,8 @@ use uuid::Uuid;
 both_dbs!(a_message_is_answered, |db| async move {
     let world = World::on(db).await;
     let alice = world.user("alice").await;
-    let agent = world.agent_with(&alice, "helper", json!({ "personality_traits": ["calm"], "handle": "helper", "tools": { "clock": {} } })).await;
+    let agent =
+        world.agent_with(&alice, "helper", json!({ "personality_traits": ["calm"], "handle": "helper", "tools": { "clock": {} } })).await;
     let reply = ReplyTo {
         to: "alice@hub-a.example".into(),
         to_full: "alice@hub-a.example/phone".into(),

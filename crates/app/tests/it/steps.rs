@@ -59,7 +59,8 @@ both_dbs!(the_step_of_a_killed_hub_is_ended_by_the_next_one, |db| async move {
     let info = WorkerInfo { tools: ["clock".to_owned()].into(), ..worker_info("w2", 1) };
     let worker = world.dispatch.register(info).unwrap();
     within(worker.next()).await.unwrap();
-    let before = [&["run.created"], &BEGUN[..], &["tool.result", "model.completed", "run.retried", "run.started", "model.requested"]].concat();
+    let before =
+        [&["run.created"], &BEGUN[..], &["tool.result", "model.completed", "run.retried", "run.started", "model.requested"]].concat();
     assert_eq!(world.kinds(run).await, before);
     worker.complete(run.uuid(), answer("hi")).await.unwrap();
     assert!(Open::of(&log(&world, run).await).is_empty());
