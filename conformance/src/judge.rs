@@ -13,12 +13,16 @@ use futures::StreamExt as _;
 use crate::{
     case::{Case, Outcome, Stop},
     cases,
+    document::Documents,
     expected::Expected,
     report::{Judgement, Report, Verdict},
-    requirement::{Level, Requirement, requirements, uncovered},
+    requirement::{Level, Profile, Requirement, requirements, uncovered},
     scene::{Scene, chain},
     world::{Options, World},
 };
+
+/// The requirement that all answers of a judgement are held against.
+pub(crate) const DOCUMENTED: &str = "OPS-008";
 
 /// How far a judgement is.
 #[derive(Debug, Clone)]
@@ -43,6 +47,9 @@ pub async fn judge(options: Options, expected: &Expected, progress: impl Fn(Prog
     let profiles = options.profiles.clone();
     let world = World::new(options).map_err(|error| format!("no HTTP client: {}", chain(&error)))?;
     let hub = look(&world).await?;
+    if profiles.contains(&Profile::Core) && wanted(&world, DOCUMENTED) {
+        describe(&world).await?;
+    }
 
     let asked: Vec<&Requirement> = requirements().iter().filter(|one| profiles.contains(&one.profile) && wanted(&world, &one.id)).collect();
     let (mut judged, mut jobs) = (Vec::new(), Vec::new());
@@ -60,12 +67,13 @@ pub async fn judge(options: Options, expected: &Expected, progress: impl Fn(Prog
     };
     let stages = [(0, world.options.parallel.max(1)), (1, 1), (2, 1)];
     for (stage, at_once) in stages {
-        let of_stage: Vec<_> = jobs.iter().filter(|(_, case)| case.stage == stage).copied().collect();
+        let mut of_stage: Vec<_> = jobs.iter().filter(|(_, case)| case.stage == stage).copied().collect();
+        of_stage.sort_by_key(|(_, case)| !case.slow);
         let running = futures::stream::iter(of_stage).map(|(requirement, case)| run(world.clone(), requirement, *case));
         let ended: Vec<Judgement> = running.buffer_unordered(at_once).map(&told).collect().await;
         judged.extend(ended);
     }
-    world.clean().await;
+    let left = world.clean().await;
     judged.sort_by(|a, b| a.id.cmp(&b.id));
     for one in &mut judged {
         one.expected = expected.reason(&one.id).map(str::to_owned);
@@ -76,8 +84,21 @@ pub async fn judge(options: Options, expected: &Expected, progress: impl Fn(Prog
         hub,
         profiles: profiles.into_iter().collect(),
         judged,
+        left,
         took: began.elapsed(),
     })
+}
+
+/// Reads the documents that every answer is held against.
+pub(crate) async fn describe(world: &Arc<World>) -> Result<(), String> {
+    let served = match Scene::new(world.clone()).call(reqwest::Method::GET, "/openapi/node.json").send().await {
+        Ok(answer) if answer.status == 200 => Some(answer.bytes),
+        _ => None,
+    };
+    let documents = Documents::new(served.as_deref())?;
+    // Whoever was first, the documents are the same.
+    let _ = world.documents.set(documents);
+    Ok(())
 }
 
 fn wanted(world: &World, id: &str) -> bool {
@@ -85,7 +106,7 @@ fn wanted(world: &World, id: &str) -> bool {
 }
 
 /// Whether there is a hub at all, and which.
-async fn look(world: &Arc<World>) -> Result<String, String> {
+pub(crate) async fn look(world: &Arc<World>) -> Result<String, String> {
     let scene = Scene::new(world.clone());
     let target = &world.options.target;
     let patience = Duration::from_secs(15);
@@ -107,7 +128,8 @@ async fn look(world: &Arc<World>) -> Result<String, String> {
     Ok(answer.text("/version").to_owned())
 }
 
-async fn run(world: Arc<World>, requirement: &Requirement, case: Case) -> Judgement {
+/// Judges one requirement.
+pub(crate) async fn run(world: Arc<World>, requirement: &Requirement, case: Case) -> Judgement {
     let scene = Scene::new(world.clone());
     let began = Instant::now();
     let outcome: Outcome = if world.is_over() {

@@ -15,6 +15,7 @@
 mod case;
 mod cases;
 mod contact;
+mod document;
 mod exchange;
 mod expected;
 mod judge;

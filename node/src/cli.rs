@@ -572,12 +572,12 @@ pub struct Conformance {
     /// Only requirements whose id begins so, for instance RUN or STR-015; may be given again
     #[arg(long, value_name = "ID")]
     pub only: Vec<String>,
-    /// Form of the report
+    /// Form of the report; may be given again, with an --out for each
     #[arg(long, value_enum, default_value = "terminal")]
-    pub report: ReportForm,
+    pub report: Vec<ReportForm>,
     /// Write the report here instead of standard output
-    #[arg(long)]
-    pub out: Option<PathBuf>,
+    #[arg(long, value_name = "FILE")]
+    pub out: Vec<PathBuf>,
     /// Also write one line of JSON for each requirement here, sorted, without anything that changes from run to run
     #[arg(long, value_name = "FILE")]
     pub results: Option<PathBuf>,

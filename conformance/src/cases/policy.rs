@@ -94,10 +94,10 @@ async fn masked_before_the_backend(scene: Scene) -> Outcome {
 }
 
 async fn tools_need_a_list(scene: Scene) -> Outcome {
-    let (alice, agent) = (scene.world.alice().await?, scene.world.agent().await?);
-    let run = make_run(&scene, &alice, &agent.id, json!({ "input": "call tool.echo {\"x\":1}" })).await?;
-    ended(&scene, &alice, &run).await?;
-    let events: Vec<Value> = follow(&scene, &alice, &run, "").await?.iter().map(|frame| frame.json()["event"].clone()).collect();
+    let (caller, agent) = scene.world.caller().await?;
+    let run = make_run(&scene, &caller, &agent.id, json!({ "input": "call tool.echo {\"x\":1}" })).await?;
+    ended(&scene, &caller, &run).await?;
+    let events: Vec<Value> = follow(&scene, &caller, &run, "").await?.iter().map(|frame| frame.json()["event"].clone()).collect();
     for event in events.iter().filter(|event| event["type"] == json!("agentos.tool.call.completed")) {
         ensure!(event["payload"]["status"] == json!("error"), "a tool ran without a list that allows it: {event}");
     }

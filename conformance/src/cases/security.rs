@@ -145,7 +145,7 @@ async fn everything_leaves_a_record(scene: Scene) -> Outcome {
         .await?;
     tenant.expect(201)?;
     let id = tenant.some_text("/tenant/tenant_id")?;
-    scene.world.remember(&scene.world.options.target, &admin, &format!("/v1/admin/tenants/{id}"));
+    scene.world.remember_tenant(&admin, &id);
     for (name, query, action, outcome) in [
         ("run", "action=runs.create", "runs.create", "allowed"),
         ("denied", "outcome=denied", "auth.denied", "denied"),

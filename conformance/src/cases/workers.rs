@@ -48,16 +48,16 @@ const PROVIDER: &str = "echo";
 const OTHERS: [&str; 3] = ["ollama", "anthropic", "openai"];
 
 /// A door, an account, and a word that is this case's alone.
-struct Stage {
+pub(super) struct Stage {
     scene: Scene,
-    door: Door,
-    who: Account,
+    pub(super) door: Door,
+    pub(super) who: Account,
     /// The label and the model.
     mark: String,
 }
 
 impl Stage {
-    async fn set(scene: Scene) -> Result<Self, Stop> {
+    pub(super) async fn set(scene: Scene) -> Result<Self, Stop> {
         let door = Door::open(&scene).await?;
         let who = scene.world.register("worker").await?;
         let mark = format!("conf-{}", &uuid::Uuid::new_v4().simple().to_string()[..12]);
@@ -65,7 +65,7 @@ impl Stage {
     }
 
     /// A registration for protocol 2.
-    fn about(&self, places: i32) -> RegisterWorker {
+    pub(super) fn about(&self, places: i32) -> RegisterWorker {
         RegisterWorker {
             worker_id: format!("conf-{}-{}", self.scene.world.mark, &uuid::Uuid::new_v4().simple().to_string()[..8]),
             max_concurrent: places,
@@ -88,12 +88,12 @@ impl Stage {
     }
 
     /// A worker of protocol 2 with four places.
-    async fn worker(&self) -> Result<Session, Stop> {
+    pub(super) async fn worker(&self) -> Result<Session, Stop> {
         self.door.register(self.about(4)).await
     }
 
     /// An agent that only this case's workers can answer for.
-    async fn agent(&self) -> Result<Agent, Stop> {
+    pub(super) async fn agent(&self) -> Result<Agent, Stop> {
         let config = json!({
             "llm_config": { "provider": PROVIDER, "model": self.mark },
             "capabilities": { "worker_labels": { "conformance": self.mark } },
@@ -103,7 +103,7 @@ impl Stage {
     }
 
     /// Says something to a new agent, so that runs do not wait for one another.
-    async fn say(&self, text: &str) -> Result<String, Stop> {
+    pub(super) async fn say(&self, text: &str) -> Result<String, Stop> {
         chat::say(&self.scene, &self.who, &self.agent().await?.id, text).await
     }
 
@@ -111,7 +111,7 @@ impl Stage {
         chat::read(&self.scene, &self.who, run).await
     }
 
-    async fn ended(&self, run: &str) -> Result<Value, Stop> {
+    pub(super) async fn ended(&self, run: &str) -> Result<Value, Stop> {
         chat::ended(&self.scene, &self.who, run).await
     }
 }
@@ -516,18 +516,23 @@ async fn signs_of_life(scene: Scene) -> Outcome {
 
 async fn calls_of_models(scene: Scene) -> Outcome {
     let stage = Stage::set(scene).await?;
-    let about = RegisterWorker { named_models: vec![format!("{PROVIDER}/{}", stage.mark)], ..stage.about(4) };
+    // A provider of nobody else's, so that the calls come here alone.
+    let provider = stage.mark.clone();
+    let named = format!("{provider}/small");
+    let about = RegisterWorker {
+        supported_providers: vec![provider.clone()],
+        models: vec![named.clone()],
+        named_models: vec![named.clone()],
+        ..stage.about(4)
+    };
     let mut without = stage.door.register(RegisterWorker { max_model_calls: 0, ..about.clone() }).await?;
     let with = RegisterWorker { worker_id: format!("{}-m", about.worker_id), max_model_calls: 1, ..about };
     let mut worker = stage.door.register(with).await?;
     let offered = stage.scene.get(&stage.who, "/v1/models").await?;
-    let all = offered.at("/models").as_array().cloned().unwrap_or_default();
-    let own = all.iter().filter_map(|model| model["model_id"].as_str()).find(|id| id.contains(&stage.mark));
+    offered.expect(200)?;
+    let own = offered.list("/models")?.iter().filter_map(|model| model["model_id"].as_str()).find(|id| id.contains(&stage.mark));
     let Some(own) = own else {
-        return Err(Stop::NotRun(format!(
-            "the hub does not offer the models of connected workers: {} answered {}",
-            offered.what, offered.status
-        )));
+        return Err(Stop::NotRun(format!("the hub does not offer the models of connected workers: {} does not list {named}", offered.what)));
     };
     let body = super::models::chat(own, "Hello");
     let calls = futures::future::join(

@@ -1,12 +1,14 @@
 //! A request and an answer on their way through the proxy, and how mutants change them.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use reqwest::{
     Method,
     header::{HeaderMap, HeaderName, HeaderValue},
 };
 use serde_json::Value;
+
+use crate::world::World;
 
 /// What a mutant remembers between requests.
 #[derive(Debug, Default)]
@@ -17,6 +19,17 @@ pub(crate) struct Memory {
     pub(crate) answers: HashMap<String, Reply>,
     /// Counts requests or frames.
     pub(crate) count: usize,
+}
+
+impl Memory {
+    /// What a mutant knows from the start: the credential of the account that owns the shared agent (`token`).
+    pub(crate) async fn of(home: &Arc<World>) -> Self {
+        let mut memory = Self::default();
+        if let Ok(alice) = home.alice().await {
+            memory.texts.insert("token".into(), alice.access);
+        }
+        memory
+    }
 }
 
 /// A request.
