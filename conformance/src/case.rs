@@ -23,7 +23,8 @@ pub type Outcome = Result<(), Stop>;
 pub struct Case {
     /// The requirement that it judges.
     pub id: &'static str,
-    /// Cases of a higher stage run after all of a lower one, one by one: those that use up limits that the whole suite shares.
+    /// Cases of a higher stage run after all of a lower one: first those that load the hub, then one by one those that use up limits
+    /// that the whole suite shares, or look at the whole judgement.
     pub(crate) stage: u8,
     /// Whether it mostly waits; those begin first.
     pub(crate) slow: bool,
@@ -36,7 +37,7 @@ impl std::fmt::Debug for Case {
     }
 }
 
-/// The cases of a chapter: `cases! { "RUN-001" => run_001, … }`. A `slow` case begins first, one that is `alone` runs after all those,
+/// The cases of a chapter: `cases! { "RUN-001" => run_001, … }`. A `slow` case begins first, one that is `late` runs after all those,
 /// and with `last` it runs alone after all others.
 macro_rules! cases {
     ($($id:literal => $run:ident $(@ $stage:ident)?),* $(,)?) => {
@@ -58,7 +59,7 @@ macro_rules! stage {
     (slow) => {
         (0, true)
     };
-    (alone) => {
+    (late) => {
         (1, false)
     };
     (last) => {

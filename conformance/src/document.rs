@@ -49,7 +49,8 @@ impl Documents {
         let own: Value = serde_json::from_str(OWN).map_err(|error| format!("openapi/node.json: {error}"))?;
         let mut all = Vec::new();
         if let Some(served) = served {
-            let served: Value = serde_json::from_slice(served).map_err(|error| format!("the hub's openapi/node.json is no JSON: {error}"))?;
+            let served: Value =
+                serde_json::from_slice(served).map_err(|error| format!("the hub's openapi/node.json is no JSON: {error}"))?;
             if served != own {
                 all.push(Document::new("the hub's openapi/node.json", served)?);
             }
@@ -118,7 +119,8 @@ impl Document {
     /// `None`: this document does not describe such an answer.
     fn check(&self, seen: Seen<'_>) -> Result<Option<()>, String> {
         let Some(operation) = self.operation(seen.method, seen.path) else { return Ok(None) };
-        let wrong = |problem: &dyn std::fmt::Display| format!("{} {} {}: {problem} ({})", seen.method, shape(seen.path), seen.status, self.name);
+        let wrong =
+            |problem: &dyn std::fmt::Display| format!("{} {} {}: {problem} ({})", seen.method, shape(seen.path), seen.status, self.name);
         let responses = format!("{}/responses", operation.pointer);
         let status = seen.status.to_string();
         let names = [status.clone(), format!("{}XX", &status[..1]), "default".to_owned()];

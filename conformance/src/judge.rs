@@ -65,7 +65,7 @@ pub async fn judge(options: Options, expected: &Expected, progress: impl Fn(Prog
         progress(Progress { done, all, id: judgement.id.clone(), verdict: judgement.verdict });
         judgement
     };
-    let stages = [(0, world.options.parallel.max(1)), (1, 1), (2, 1)];
+    let stages = [(0, world.options.parallel.max(1)), (1, 2), (2, 1)];
     for (stage, at_once) in stages {
         let mut of_stage: Vec<_> = jobs.iter().filter(|(_, case)| case.stage == stage).copied().collect();
         of_stage.sort_by_key(|(_, case)| !case.slow);

@@ -31,6 +31,13 @@ pub(crate) const ANSWER: Duration = Duration::from_secs(40);
 const AT_ONCE: usize = 8;
 const TENANTS: &str = "/v1/admin/tenants";
 
+/// Clients with an address of their own so far, of all judgements of this process.
+static CLIENTS: AtomicUsize = AtomicUsize::new(0);
+
+fn mark() -> String {
+    Uuid::new_v4().simple().to_string()[..10].to_owned()
+}
+
 /// What to judge, and with what.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -159,8 +166,6 @@ struct Cast {
     caller: OnceCell<(Account, Agent)>,
     peer_user: OnceCell<(Account, Agent)>,
     tenant: OnceCell<Tenant>,
-    /// Clients with an address of their own so far.
-    clients: AtomicUsize,
     /// What is to be deleted at the end: the hub, the credential, the path with its query.
     made: Mutex<Vec<(Url, String, String)>>,
 }
@@ -188,7 +193,7 @@ impl World {
         Ok(Arc::new(Self {
             home: options.target.clone(),
             options,
-            mark: Uuid::new_v4().simple().to_string()[..10].to_owned(),
+            mark: mark(),
             common,
             cast: Arc::default(),
             documents: OnceLock::new(),
@@ -202,7 +207,7 @@ impl World {
         Arc::new(Self {
             options: Options { target, ..self.options.clone() },
             home: self.home.clone(),
-            mark: self.mark.clone(),
+            mark: mark(),
             common: self.common.clone(),
             cast: self.cast.clone(),
             documents: OnceLock::new(),
@@ -224,7 +229,7 @@ impl World {
             return Ok(self.common.clone());
         }
         // The mark keeps two judgements in a row from using up each other's limit. 127.0.0.1 is the common client's.
-        let (high, number) = (u8::from_str_radix(&self.mark[..2], 16).unwrap_or_default(), self.cast.clients.fetch_add(1, Ordering::Relaxed));
+        let (high, number) = (u8::from_str_radix(&self.mark[..2], 16).unwrap_or_default(), CLIENTS.fetch_add(1, Ordering::Relaxed));
         let (low, last) = (u8::try_from(number / 250 % 256).unwrap_or_default(), u8::try_from(number % 250 + 2).unwrap_or_default());
         let address = IpAddr::V4(Ipv4Addr::new(127, high, low, last));
         client(Some(address), self.options.ca.as_deref()).map_err(|error| Stop::Harness(error.to_string()))

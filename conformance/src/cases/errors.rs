@@ -19,7 +19,7 @@ cases! {
     "ERR-006" => no_json,
     "ERR-007" => a_wrong_member_is_named,
     "ERR-008" => bodies_are_bounded,
-    "ERR-009" => a_429_says_when,
+    "ERR-009" => a_429_says_when @ last,
     "ERR-010" => a_401_challenges,
     "ERR-013" => problems_of_the_peer_listener,
     "COR-001" => the_correlation_id,

@@ -15,7 +15,7 @@ cases! {
     "OPS-004" => health_below_v1,
     "OPS-005" => metrics_are_guarded,
     "OPS-006" => metrics_move,
-    "OPS-007" => labels_are_the_hubs @ alone,
+    "OPS-007" => labels_are_the_hubs,
     "OPS-008" => answers_validate @ last,
     "OPS-009" => every_port_alike,
 }
