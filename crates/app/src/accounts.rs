@@ -1,6 +1,7 @@
 //! Accounts: register, sign in, sessions, keys; and from credentials or an XMPP address to a [`Caller`].
 
 mod admin;
+mod denials;
 mod named;
 
 use std::{net::IpAddr, sync::Arc};
@@ -22,7 +23,6 @@ use aiox_model::{
 use aiox_store::{
     Remembered, Store,
     accounts::{self, ApiKeyRow, Refreshed, UserRow},
-    audit::AuditRow,
 };
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
@@ -30,7 +30,7 @@ use tokio::sync::{Notify, Semaphore};
 
 use crate::{HubNames, TenantBook, Vault, audit, remote::remote_caller, vault::scram_place};
 
-pub use self::named::Named;
+pub use self::{denials::Denial, named::Named};
 
 /// Who may register.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -313,18 +313,25 @@ impl Accounts {
         tx.commit().await
     }
 
-    /// The caller that an access token or an API key stands for.
+    /// The caller that an access token or an API key stands for, if its tenant's credentials work.
+    ///
+    /// # Errors
+    /// [`Error::Unauthenticated`]; [`Error::Forbidden`] when the tenant's credentials do not work, which is recorded.
+    pub async fn authenticate(&self, credential: &str, origin: Origin, door: Door) -> Result<Caller> {
+        self.admitted(self.recognize(credential, origin, door).await?).await
+    }
+
+    /// The caller that an access token or an API key stands for. The door still has to ask whether the tenant's credentials work.
     ///
     /// # Errors
     /// [`Error::Unauthenticated`].
-    pub async fn authenticate(&self, credential: &str, origin: Origin, door: Door) -> Result<Caller> {
+    pub async fn recognize(&self, credential: &str, origin: Origin, door: Door) -> Result<Caller> {
         let now = self.clock.now();
         if credential.starts_with(KEY_PREFIX) {
             let mut db = self.store.read().await?;
             let key = accounts::key_by_hash(&mut db, &sha256(credential.as_bytes()), now).await?.ok_or(REFUSED)?;
             let user = accounts::user(&mut db, key.user).await?.filter(|user| user.active).ok_or(REFUSED)?;
-            drop(db);
-            return self.admitted(self.caller(&user, Some(&key), origin.trace, door, origin.address)?).await;
+            return self.caller(&user, Some(&key), origin.trace, door, origin.address);
         }
         let claims = self.tokens.check_access(credential, now)?;
         let mut db = self.store.read().await?;
@@ -333,31 +340,7 @@ impl Accounts {
         if !accounts::session_lives(&mut db, claims.sid).await? {
             return Err(REFUSED);
         }
-        drop(db);
-        self.admitted(self.caller(&user, None, origin.trace, door, origin.address)?).await
-    }
-
-    /// The caller, if the credentials of the tenant work; else the denial is recorded.
-    async fn admitted(&self, caller: Caller) -> Result<Caller> {
-        match self.options.tenants.admit(caller.tenant).await {
-            Ok(_) => Ok(caller),
-            Err(error) => {
-                self.note_refused(&caller, &error).await;
-                Err(error)
-            }
-        }
-    }
-
-    /// Records that a tenant's credentials do not work.
-    async fn note_refused(&self, caller: &Caller, error: &Error) {
-        if matches!(error, Error::Forbidden { .. }) {
-            let resource = Some(("tenant", caller.tenant.to_string()));
-            let mut record = audit::record(&*self.clock, &*self.ids, caller, "auth.denied", resource);
-            record.outcome = "denied".into();
-            record.severity = "warn".into();
-            record.detail = Some(error.to_string());
-            audit::write(&self.store, &record).await;
-        }
+        self.caller(&user, None, origin.trace, door, origin.address)
     }
 
     /// The caller behind an XMPP address whose domain has been vouched for by the stream: an account of this hub, or a remote
@@ -570,6 +553,7 @@ impl Accounts {
             scopes,
             limits: limits_of(&user.quota, self.options.limits),
             trace,
+            correlation: None,
             door,
             address,
         })
@@ -609,34 +593,6 @@ impl Accounts {
     async fn blocking<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
         let _permit = self.hashing.acquire().await.map_err(Error::internal)?;
         tokio::task::spawn_blocking(work).await.map_err(Error::internal)
-    }
-
-    /// A failed sign-in leaves a record, but its failure to be written does not change the answer.
-    async fn note_denied(&self, login: &str, origin: Origin) {
-        let row = AuditRow {
-            id: self.ids.uuid(),
-            tenant: self.options.default_tenant.uuid(),
-            owner: None,
-            // Whoever tried is not verified: only a digest of what was claimed is kept.
-            actor: format!("unverified:{}", &hex_of(sha256(login.as_bytes()))[..16]),
-            action: "auth.denied".into(),
-            outcome: "denied".into(),
-            severity: "warn".into(),
-            resource_type: None,
-            resource_id: None,
-            detail: None,
-            address: origin.address.map(|address| address.to_string()),
-            trace: origin.trace.to_string(),
-            at: self.clock.now(),
-        };
-        let write = async {
-            let mut tx = self.store.begin().await?;
-            aiox_store::audit::insert(&mut tx, &row).await?;
-            tx.commit().await
-        };
-        if let Err(error) = write.await {
-            tracing::error!(error = %error.chain(), "a denied sign-in could not be recorded");
-        }
     }
 }
 

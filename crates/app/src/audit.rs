@@ -23,9 +23,17 @@ pub(crate) fn record(clock: &dyn Clock, ids: &dyn Ids, caller: &Caller, action: 
         resource_id,
         detail: None,
         address: caller.address.map(|address| address.to_string()),
-        trace: caller.trace.to_string(),
+        trace: caller.correlation(),
         at: clock.now(),
     }
+}
+
+/// The record of something that the caller was denied.
+pub(crate) fn denial(mut record: AuditRow, why: &str) -> AuditRow {
+    record.outcome = "denied".into();
+    record.severity = "warn".into();
+    record.detail = Some(why.into());
+    record
 }
 
 /// Writes a record of something that was denied. That it could not be written does not change the answer.

@@ -14,6 +14,7 @@ pub(crate) fn remote_caller(jid: BareJid, limits: Limits, trace: TraceId, door: 
         scopes: vec![Scope::RunsCreate, Scope::RunsRead, Scope::RunsCancel],
         limits,
         trace,
+        correlation: None,
         door,
         address: None,
     }

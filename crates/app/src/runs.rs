@@ -48,6 +48,9 @@ use crate::{
     whole::whole,
 };
 
+/// What audit records call the acceptance of a run.
+const ACCEPTED: &str = "run.accepted";
+
 /// A message for an agent.
 #[derive(Debug, Clone)]
 pub struct NewRun {
@@ -146,6 +149,11 @@ impl Runs {
     /// allowance or limit of the tenant, [`Error::Spent`] for its used-up budget, [`Error::Forbidden`] when the agent's governance or the
     /// tenant's standing denies it.
     pub async fn submit(&self, caller: &Caller, new: NewRun) -> Result<Submitted> {
+        self.submit_as(caller, new, ACCEPTED).await
+    }
+
+    /// As [`submit`](Self::submit), with the action that the audit record names.
+    async fn submit_as(&self, caller: &Caller, new: NewRun, action: &'static str) -> Result<Submitted> {
         caller.require(Scope::RunsCreate)?;
         check_input(&new)?;
         match self.directory.resolve(caller, &new.agent).await? {
@@ -154,6 +162,7 @@ impl Runs {
                 let principal = caller.principal.key();
                 let conversation = self.conversation(&principal, &jid, &new).await?;
                 let mut accept = self.accept(caller, &new, jid.clone(), conversation);
+                accept.audit.action = action.into();
                 accept.tenant_limits = self.options.tenants.enter(caller, caller.tenant).await?;
                 let remote = NewRemote { peer, agent_jid: jid, priority: new.priority };
                 let accept = self.federated.outbound(caller, accept, &remote).await?;
@@ -253,7 +262,7 @@ impl Runs {
         if let Some(asked) = &new.asked {
             first["run_options"] = json!(asked.options);
         }
-        let audit = audit::record(&*self.clock, &*self.ids, caller, "run.accepted", Some(("run", run.to_string())));
+        let audit = audit::record(&*self.clock, &*self.ids, caller, ACCEPTED, Some(("run", run.to_string())));
         Accept {
             run,
             tenant: caller.tenant.uuid(),

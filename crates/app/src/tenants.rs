@@ -1,7 +1,8 @@
 //! What administrators do with tenants: make, read, change, switch off and on, delete.
 //!
 //! A platform admin sees and changes every tenant. A tenant admin sees the own one alone, everything else looks like a missing one, and
-//! changes of it what is not about what the tenant may use. Each change and each denial leaves one audit record.
+//! changes of it what is not about what the tenant may use. Each change leaves one audit record, and so does each denial: those that the
+//! answer says (401, 403) are recorded by the door, those that it hides or calls otherwise (404, 400, 409) here.
 //!
 //! A delete is soft: the tenant and everybody in it are unknown from then on and its keys are revoked, while agents, runs,
 //! conversations and audit records stay in the database, sealed as before and unreachable at every door. Its id and the names of its
@@ -73,7 +74,7 @@ impl Tenants {
     /// # Errors
     /// [`Error::Forbidden`] without the scope; database errors.
     pub async fn list(&self, caller: &Caller, after: &str, limit: u32) -> Result<(Vec<Tenant>, Option<String>)> {
-        self.require(caller, "tenants.read", None).await?;
+        caller.require(Scope::TenantsAdmin)?;
         if caller.role != Role::PlatformAdmin {
             let own = self.living(caller.tenant).await?;
             let own = own.filter(|row| row.name.as_str() > after);
@@ -101,7 +102,7 @@ impl Tenants {
     /// id that is, or once was, another one's; database errors.
     pub async fn create(&self, caller: &Caller, new: TenantCreate) -> Result<Tenant> {
         const ACTION: &str = "tenants.create";
-        self.require_platform(caller, ACTION, new.tenant_id.as_deref()).await?;
+        self.require_platform(caller, ACTION, None).await?;
         tenant::check(&new)?;
         let now = self.clock.now();
         let (id, name) = match &new.tenant_id {
@@ -210,17 +211,16 @@ impl Tenants {
             return Err(Error::invalid("tenant_id", "cannot be changed"));
         }
         let row = becoming(&current, wanted, self.clock.now());
-        let refused = if row.status != current.status && row.id == self.default {
-            Some(own_tenant())
-        } else if caller.role != Role::PlatformAdmin && allowance(&row) != allowance(&current) {
-            Some(Error::forbidden("forbidden", "only an administrator of the platform changes status, plan, entitlements and quotas"))
-        } else {
-            None
-        };
-        if let Some(error) = refused {
+        if row.status != current.status && row.id == self.default {
             drop(tx);
-            self.denied(caller, action, &text, &error.to_string()).await;
-            return Err(error);
+            self.denied(caller, action, &text, "the hub's own tenant").await;
+            return Err(own_tenant());
+        }
+        if caller.role != Role::PlatformAdmin && allowance(&row) != allowance(&current) {
+            return Err(Error::forbidden(
+                "forbidden",
+                "only an administrator of the platform changes status, plan, entitlements and quotas",
+            ));
         }
         rows::update(&mut tx, &row).await?;
         self.commit(tx, caller, action, row).await
@@ -245,7 +245,7 @@ impl Tenants {
 
     /// The tenant that a caller names, if it is the caller's to administer.
     async fn mine(&self, caller: &Caller, action: &'static str, id: &str) -> Result<TenantRow> {
-        self.require(caller, action, Some(id)).await?;
+        caller.require(Scope::TenantsAdmin)?;
         let found = match self.book.find(id).await? {
             Some(id) => self.living(id).await?,
             None => None,
@@ -265,37 +265,23 @@ impl Tenants {
         Ok(found.map(|known| TenantRow::clone(&known.row)).filter(|row| row.status != Status::Deleted))
     }
 
-    async fn require(&self, caller: &Caller, action: &'static str, id: Option<&str>) -> Result<()> {
-        let held = caller.require(Scope::TenantsAdmin);
-        if let Err(error) = &held {
-            self.denied(caller, action, id.unwrap_or_default(), &error.to_string()).await;
-        }
-        held
-    }
-
     async fn require_platform(&self, caller: &Caller, action: &'static str, id: Option<&str>) -> Result<()> {
-        self.require(caller, action, id).await?;
+        caller.require(Scope::TenantsAdmin)?;
         if caller.role == Role::PlatformAdmin {
             return Ok(());
         }
         // Whoever may not even know the tenant is told that it does not exist.
-        if let Some(id) = id
-            && action != "tenants.create"
-        {
+        if let Some(id) = id {
             self.mine(caller, action, id).await?;
         }
-        self.denied(caller, action, id.unwrap_or_default(), "not an administrator of the platform").await;
         Err(Error::forbidden("forbidden", "this needs an administrator of the platform"))
     }
 
-    /// A denial leaves a record, but its failure to be written does not change the answer.
+    /// Records a denial that the answer does not show as one. The door records the others.
     async fn denied(&self, caller: &Caller, action: &str, id: &str, why: &str) {
         let resource = Some((KIND, id.chars().take(128).collect()));
-        let mut record = records::record(&*self.clock, &*self.ids, caller, action, resource);
-        record.outcome = "denied".into();
-        record.severity = "warn".into();
-        record.detail = Some(why.into());
-        records::write(&self.store, &record).await;
+        let record = records::record(&*self.clock, &*self.ids, caller, action, resource);
+        records::write(&self.store, &records::denial(record, why)).await;
     }
 }
 

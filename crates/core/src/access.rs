@@ -87,6 +87,7 @@ mod tests {
             scopes: Scope::ALL.to_vec(),
             limits: Limits::default(),
             trace: TraceId(Uuid::nil()),
+            correlation: None,
             door: Door::Rest,
             address: None,
         }

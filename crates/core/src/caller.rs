@@ -1,6 +1,6 @@
 //! Who asks. Built by a door from what it has authenticated, never from a body or an unauthenticated header.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use aiox_model::{ApiKeyId, BareJid, TenantId, TraceId, UserId};
 
@@ -270,14 +270,22 @@ pub struct Caller {
     pub scopes: Vec<Scope>,
     /// Allowance of the principal.
     pub limits: Limits,
-    /// Correlation id.
+    /// The trace that the request belongs to.
     pub trace: TraceId,
+    /// What the client calls the request by, where it is not the trace. It is what audit records show.
+    pub correlation: Option<Arc<str>>,
     /// The way in.
     pub door: Door,
     /// Network address of the client, where the door knows it.
     pub address: Option<IpAddr>,
 }
 impl Caller {
+    /// The id that joins answers, log lines and audit records of the request.
+    #[must_use]
+    pub fn correlation(&self) -> String {
+        self.correlation.as_deref().map_or_else(|| self.trace.to_string(), str::to_owned)
+    }
+
     /// Fails unless the caller holds `scope`.
     ///
     /// # Errors

@@ -237,6 +237,7 @@ impl MeshHub {
             scopes: Scope::ALL.to_vec(),
             limits: Limits::default(),
             trace: TraceId(Uuid::now_v7()),
+            correlation: None,
             door: Door::Rest,
             address: None,
         }

@@ -22,10 +22,11 @@ pub struct Named<'a> {
 
 impl Accounts {
     /// The caller that a request names: an account of that tenant by its id, else the account that is kept for this name, which is made
-    /// when it is first named. Whoever it is, it may do what a tenant user may do at most.
+    /// when it is first named. Whoever it is, it may do what a tenant user may do at most. The door still has to ask whether the tenant's
+    /// credentials work.
     ///
     /// # Errors
-    /// [`Error::Forbidden`] when the tenant's credentials do not work; database errors.
+    /// [`Error::Unauthenticated`] for a disabled account; database errors.
     pub async fn named(&self, named: Named<'_>, origin: Origin, door: Door) -> Result<Caller> {
         let known = named.principal.parse().ok().map(UserId::uuid);
         let id = UserId(known.unwrap_or_else(|| id_of(named)));
@@ -35,7 +36,7 @@ impl Accounts {
             // Another tenant's account is none here.
             _ => self.kept(UserId(id_of(named)), named).await?,
         };
-        let mut caller = self.admitted(self.caller(&user, None, origin.trace, door, origin.address)?).await?;
+        let mut caller = self.caller(&user, None, origin.trace, door, origin.address)?;
         caller.role = if named.service { Role::Service } else { Role::User };
         caller.scopes = Scope::USE.to_vec();
         Ok(caller)

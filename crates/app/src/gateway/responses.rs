@@ -6,6 +6,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::{MAX_MESSAGES, ModelGateway, call::Message};
+use crate::audit;
 
 /// How long a response is kept, if its principal does not make more than the store keeps for one.
 pub const KEPT_SECONDS: i64 = 30 * 86_400;
@@ -113,8 +114,12 @@ impl ModelGateway {
     pub async fn forget_response(&self, caller: &Caller, id: &str) -> Result<()> {
         caller.require(Scope::ModelsInvoke)?;
         let mut tx = self.inner.store.begin().await?;
-        let gone = rows::delete(&mut tx, caller.tenant.uuid(), &caller.principal.key(), id).await?;
-        tx.commit().await?;
-        if gone { Ok(()) } else { Err(MISSING) }
+        if !rows::delete(&mut tx, caller.tenant.uuid(), &caller.principal.key(), id).await? {
+            return Err(MISSING);
+        }
+        let resource = Some(("response", id.to_owned()));
+        let record = audit::record(&*self.inner.clock, &*self.inner.ids, caller, "responses.delete", resource);
+        aiox_store::audit::insert(&mut tx, &record).await?;
+        tx.commit().await
     }
 }

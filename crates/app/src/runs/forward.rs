@@ -21,7 +21,7 @@ impl Runs {
     pub async fn forward(&self, caller: &Caller, peer: &str, agent: &str, mut new: NewRun) -> Result<Submitted> {
         caller.require(Scope::RunsForward)?;
         new.agent = at_peer(peer, agent).ok_or(Error::NotFound("agent"))?;
-        let submitted = self.submit(caller, new).await?;
+        let submitted = self.submit_as(caller, new, "federation.runs.forward").await?;
         let run = RunId(submitted.run.id);
         match tokio::time::timeout(BUDGET, self.taken(run)).await {
             Ok(taken) => taken?,

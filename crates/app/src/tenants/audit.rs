@@ -1,6 +1,6 @@
 //! The audit log as administrators read it.
 
-use aiox_core::{Caller, Error, Result, Role};
+use aiox_core::{Caller, Error, Result, Role, Scope};
 use aiox_model::{AgentId, ApiKeyId, AuditId, RunId, TenantId, Ts, UserId, v1::tenants::AuditRecord};
 use aiox_store::audit::{self, AuditRow, Search};
 use serde_json::{Map, Value, json};
@@ -40,7 +40,7 @@ impl Tenants {
     /// member; database errors.
     pub async fn audit(&self, caller: &Caller, query: AuditQuery) -> Result<(Vec<AuditRecord>, Option<String>)> {
         const ACTION: &str = "audit.read";
-        self.require(caller, ACTION, query.tenant.as_deref()).await?;
+        caller.require(Scope::TenantsAdmin)?;
         let tenant = match &query.tenant {
             Some(text) => Some(self.of_audit(caller, ACTION, text).await?),
             None if caller.role == Role::PlatformAdmin => None,

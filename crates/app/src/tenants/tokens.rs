@@ -58,7 +58,7 @@ impl Tenants {
         if wanted.is_some_and(|wanted| wanted != account.role) {
             return Err(Error::invalid("role", "the service of this principal has another role"));
         }
-        let scopes = self.scopes(caller, account.role, new.scopes.as_deref()).await?;
+        let scopes = scopes(caller, account.role, new.scopes.as_deref())?;
         let names: Vec<&str> = scopes.iter().map(|scope| scope.as_str()).collect();
         let key = ApiKeyRow {
             id: ApiKeyId(self.ids.uuid()),
@@ -173,37 +173,36 @@ impl Tenants {
             created_at: self.clock.now(),
         })
     }
+}
 
-    /// What a token may do: what is asked for, if its role and its issuer may do that.
-    async fn scopes(&self, caller: &Caller, role: Role, wanted: Option<&[String]>) -> Result<Vec<Scope>> {
-        if role > caller.role {
-            self.denied(caller, "tokens.issue", "", "a role above the own one").await;
-            return Err(Error::forbidden("forbidden", "nobody can give a role above their own"));
-        }
-        let most = role.scopes();
-        let Some(wanted) = wanted else {
-            // An issuer whose own credential is narrow gives no more than that.
-            return Ok(most.into_iter().filter(|scope| caller.scopes.contains(scope)).collect());
-        };
-        let mut scopes = Vec::new();
-        for text in wanted {
-            let named = Scope::named(text);
-            if named.is_empty() {
-                return Err(Error::invalid("scopes", format!("unknown scope {text:.100}")));
-            }
-            for scope in named {
-                if !most.contains(&scope) {
-                    let why = format!("the role {} cannot have the scope {}", role.standing(), scope.as_str());
-                    return Err(Error::invalid("scopes", why));
-                }
-                caller.require(scope)?;
-                if !scopes.contains(&scope) {
-                    scopes.push(scope);
-                }
-            }
-        }
-        if scopes.is_empty() { Err(Error::invalid("scopes", "must name at least one scope, or be absent")) } else { Ok(scopes) }
+/// What a token may do: what is asked for, if its role and its issuer may do that.
+fn scopes(caller: &Caller, role: Role, wanted: Option<&[String]>) -> Result<Vec<Scope>> {
+    if role > caller.role {
+        return Err(Error::forbidden("forbidden", "nobody can give a role above their own"));
     }
+    let most = role.scopes();
+    let Some(wanted) = wanted else {
+        // An issuer whose own credential is narrow gives no more than that.
+        return Ok(most.into_iter().filter(|scope| caller.scopes.contains(scope)).collect());
+    };
+    let mut scopes = Vec::new();
+    for text in wanted {
+        let named = Scope::named(text);
+        if named.is_empty() {
+            return Err(Error::invalid("scopes", format!("unknown scope {text:.100}")));
+        }
+        for scope in named {
+            if !most.contains(&scope) {
+                let why = format!("the role {} cannot have the scope {}", role.standing(), scope.as_str());
+                return Err(Error::invalid("scopes", why));
+            }
+            caller.require(scope)?;
+            if !scopes.contains(&scope) {
+                scopes.push(scope);
+            }
+        }
+    }
+    if scopes.is_empty() { Err(Error::invalid("scopes", "must name at least one scope, or be absent")) } else { Ok(scopes) }
 }
 
 fn view(tenant: &TenantRow, token: ServiceTokenRow) -> Token {

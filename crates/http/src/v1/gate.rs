@@ -2,10 +2,12 @@
 //!
 //! A credential decides; nothing else ever moves a request into another tenant. Without one, in the modes that allow it, the headers
 //! `X-Tenant-Id` and `X-Principal-Id` (or the body's `auth`) are believed, for everything but administration.
+//!
+//! What is denied is recorded here, for every route: by the identity that was verified, or by none.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use aiox_app::accounts::Named;
+use aiox_app::accounts::{Denial, Named};
 use aiox_core::{Caller, Door, Scope};
 use aiox_model::TenantId;
 use axum::{
@@ -14,7 +16,7 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Method, header, request::Parts};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, request::Parts};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde_json::Value;
 
@@ -23,10 +25,12 @@ use super::{
     lenient::Reader,
 };
 use crate::{
-    HttpState, auth,
+    HttpState, address, auth,
     context::{Facts, too_large},
     error::{Failure, Result},
-    names::TENANT_ID,
+    names::{Names, TENANT_ID},
+    shown::Shown,
+    verbs,
 };
 
 const PRINCIPAL_ID: HeaderName = HeaderName::from_static("x-principal-id");
@@ -46,23 +50,73 @@ impl<S: Sync> FromRequestParts<S> for Tenant {
     }
 }
 
-/// Lets identified requests through, and tells them their tenant.
-pub(crate) async fn gate(State(app): State<Arc<HttpState>>, facts: Facts, request: Request, next: Next) -> Response {
-    let (caller, mut request) = match identify(&app, facts, request).await {
-        Ok(identified) => identified,
-        Err(failure) => return failure.into_response(),
+/// Denials without a valid credential of one client address that are recorded within a minute.
+const RECORDED: u32 = 60;
+
+/// Lets identified requests through, tells them their tenant, and records who was denied.
+pub(crate) async fn gate(State(app): State<Arc<HttpState>>, facts: Facts, names: Names, request: Request, next: Next) -> Response {
+    let asked = format!("{} {}", request.method(), verbs::public(request.uri().path()));
+    let (caller, request) = match identify(&app, facts, request).await {
+        Ok((caller, request)) => (Caller { correlation: Some(names.correlation.clone()), ..caller }, request),
+        Err(failure) => {
+            let response = failure.into_response();
+            if let Some(why) = denial(&response) {
+                let denial = Denial { caller: None, address: facts.address, correlation: &names.correlation, request: &asked, why: &why };
+                note_stranger(&app, denial).await;
+            }
+            return response;
+        }
     };
-    let tenant = match app.tenants.book().text(caller.tenant).await {
-        Ok(tenant) => tenant,
-        Err(error) => return Failure::App(error).into_response(),
-    };
-    request.extensions_mut().insert(Arc::new(caller));
-    request.extensions_mut().insert(Tenant(tenant.as_str().into()));
-    let mut response = next.run(request).await;
-    if let Ok(tenant) = HeaderValue::try_from(tenant) {
+    let caller = Arc::new(caller);
+    let mut response = admitted(&app, caller.clone(), request, next).await;
+    if let Some(why) = denial(&response) {
+        let denial = Denial { caller: Some(&caller), address: facts.address, correlation: &names.correlation, request: &asked, why: &why };
+        app.accounts.record_denial(denial).await;
+    }
+    if let Some(Tenant(tenant)) = response.extensions_mut().remove()
+        && let Ok(tenant) = HeaderValue::try_from(&*tenant)
+    {
         response.headers_mut().insert(TENANT_ID, tenant);
     }
     response
+}
+
+/// Runs an identified request in its tenant.
+async fn admitted(app: &HttpState, caller: Arc<Caller>, mut request: Request, next: Next) -> Response {
+    let tenant = match admit(app, &caller, request.headers()).await {
+        Ok(tenant) => Tenant(tenant.into()),
+        Err(failure) => return failure.into_response(),
+    };
+    request.extensions_mut().insert(caller);
+    request.extensions_mut().insert(tenant.clone());
+    let mut response = next.run(request).await;
+    response.extensions_mut().insert(tenant);
+    response
+}
+
+/// The tenant of a caller as it is written on the wire, if its credentials work and the request does not name another one.
+async fn admit(app: &HttpState, caller: &Caller, headers: &HeaderMap) -> Result<String> {
+    app.tenants.book().admit(caller.tenant).await?;
+    if let Some(named) = text(headers, &TENANT_ID)? {
+        same_tenant(app, caller, named).await?;
+    }
+    Ok(app.tenants.book().text(caller.tenant).await?)
+}
+
+/// What a denied client is told: it needs another identity, scope or tenant. What the content policy blocks is recorded by what asked it.
+fn denial(response: &Response) -> Option<String> {
+    let shown = response.extensions().get::<Shown>()?;
+    let refused = matches!(shown.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) && shown.code != "policy_blocked";
+    (refused || shown.code == "tenant_mismatch").then(|| shown.text.clone())
+}
+
+/// Records what was denied to somebody without a valid credential, unless it is too much: nobody unknown may fill the log.
+async fn note_stranger(app: &HttpState, denial: Denial<'_>) {
+    let key = format!("ratelimit:denied:{}", address::limit_key(denial.address));
+    match app.limiter.check(&key, RECORDED, Duration::from_secs(60)).await {
+        Ok(()) => app.accounts.record_denial(denial).await,
+        Err(_) => metrics::counter!("aiox_denials_not_recorded_total").increment(1),
+    }
 }
 
 async fn identify(app: &HttpState, facts: Facts, request: Request) -> Result<(Caller, Request)> {
@@ -70,11 +124,7 @@ async fn identify(app: &HttpState, facts: Facts, request: Request) -> Result<(Ca
     if headers.contains_key(header::AUTHORIZATION) || headers.contains_key(&API_KEY) {
         // A credential that does not hold is refused, whatever else the request says of itself.
         let credential = auth::credential(headers).ok_or(Failure::NoCredential)?;
-        let caller = app.accounts.authenticate(credential, facts.origin(), Door::V1).await?;
-        if let Some(named) = text(headers, &TENANT_ID)? {
-            same_tenant(app, &caller, named).await?;
-        }
-        return Ok((caller, request));
+        return Ok((app.accounts.recognize(credential, facts.origin(), Door::V1).await?, request));
     }
     if !app.options.v1.header_identity {
         return Err(Failure::NoCredential);

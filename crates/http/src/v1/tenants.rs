@@ -387,7 +387,8 @@ pub(super) async fn revoke(
 /// Read the audit log
 ///
 /// Newest first. An administrator of the platform reads the records of every tenant, others those of their own. One record for each
-/// change and each denial, with the principal as it was verified.
+/// change and each denial, with the principal as it was verified and the correlation id of the request. What was answered with 401, 403
+/// or `tenant_mismatch` has the action `auth.denied`; without a valid credential it is in the hub's own tenant and names no principal.
 #[utoipa::path(
     get,
     path = "/v1/admin/audit",

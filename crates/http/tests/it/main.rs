@@ -3,6 +3,7 @@
 
 mod accounts;
 mod agents;
+mod audit;
 mod chat;
 mod documents;
 mod hub;

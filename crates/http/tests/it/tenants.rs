@@ -122,7 +122,7 @@ async fn nobody_administers_without_a_credential_that_says_so() {
     }
     assert_eq!(hub.get(&format!("{TENANTS}/tnt_a"), &root).await.body["tenant"]["status"], "active");
     let denied = hub.get("/v1/admin/audit?outcome=denied&limit=1000", &root).await;
-    assert_eq!(denied.body["records"].as_array().unwrap().len(), 13, "one record each");
+    assert_eq!(denied.body["records"].as_array().unwrap().len(), 3 * 13, "one record each");
 }
 
 #[tokio::test]

@@ -108,6 +108,7 @@ impl Hub for World {
             scopes: Scope::ALL.to_vec(),
             limits: Limits::default(),
             trace: TraceId(Uuid::nil()),
+            correlation: None,
             door: Door::Xmpp,
             address: None,
         })
