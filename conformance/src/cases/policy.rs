@@ -176,7 +176,9 @@ async fn the_rate_of_runs(scene: Scene) -> Outcome {
     let made = try_join_all((0..8).map(|_| try_run(&scene, &service, &agent.id))).await?;
     let (accepted, refused): (Vec<_>, Vec<_>) = made.into_iter().partition(|answer| answer.status == 201);
     ensure!(accepted.len() >= 2, "{} of 8 runs at once were accepted with a burst of 2", accepted.len());
-    let Some(refused) = refused.first() else { return Err(Stop::Failed("8 runs at once were accepted with a rate of 1 and a burst of 2".into())) };
+    let Some(refused) = refused.first() else {
+        return Err(Stop::Failed("8 runs at once were accepted with a rate of 1 and a burst of 2".into()));
+    };
     refused.refused(429, "rate_limited")?;
     refused.equals("/error/retryable", &json!(true))?;
     let wait: u64 = refused.header("retry-after").parse().unwrap_or(0);

@@ -64,7 +64,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     }),
     by_request("events are ingested without duplicates being looked for", "FED-048", |ask, memory| {
         memory.count += usize::from(ask.is("POST", INGEST));
-        (ask.is("POST", INGEST) && memory.count == 2).then(|| Reply::new(200, &json!({ "accepted": 2, "rejected": 0, "correlation_id": "x" })))
+        (ask.is("POST", INGEST) && memory.count == 2)
+            .then(|| Reply::new(200, &json!({ "accepted": 2, "rejected": 0, "correlation_id": "x" })))
     }),
     by_frame("ingested events come as they came", "FED-049", |ask, frame, number, memory| {
         if !ask.path.ends_with("/events") || !frame.contains("data:") {

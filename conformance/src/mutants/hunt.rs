@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::{CONTROL, Mutant, Tamper, mutants, proxy::Proxy};
 use crate::{
     Expected, Judgement, Options, Verdict, cases,
-    judge::{DOCUMENTED, describe, look, run},
+    judge::{DOCUMENTED, PATIENCE, describe, look, run},
     requirement::requirements,
     world::World,
 };
@@ -115,7 +115,7 @@ pub async fn hunt(options: &Options, expected: &Expected, told: impl Fn(&Fate)) 
         options.other_ports.push(options.target.clone());
     }
     let world = |options: &Options| World::new(options.clone()).map_err(|error| format!("no HTTP client: {error}"));
-    look(&world(&options)?).await?;
+    look(&world(&options)?, PATIENCE).await?;
     let jobs = Mutex::new(jobs(&options));
     let next = || jobs.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
     // Each lane has accounts of its own, so that no list of one gets too long to be read at once.
@@ -172,7 +172,8 @@ async fn work(home: &std::sync::Arc<World>, job: &Job, expected: &Expected) -> R
         if unfit.is_none() {
             let one = judged(home, job.id, mutant).await?;
             // A case that could not do its work has noticed nothing.
-            fate.said = one.reason.map(|reason| if one.verdict == Verdict::Fail { reason } else { format!("{}: {reason}", one.verdict.as_str()) });
+            fate.said =
+                one.reason.map(|reason| if one.verdict == Verdict::Fail { reason } else { format!("{}: {reason}", one.verdict.as_str()) });
             fate.caught_by = (one.verdict == Verdict::Fail).then_some(one.id);
             fate.took = began.elapsed();
         }
