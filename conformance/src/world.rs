@@ -248,7 +248,7 @@ impl World {
     /// The administrator that was given.
     pub(crate) async fn admin(self: &Arc<Self>) -> Result<Account, Stop> {
         let Some(login) = self.options.admin.clone() else {
-            return Err(Stop::NotRun("no administrator's account was given (--admin-email, --admin-password)".into()));
+            return Err(Stop::NotRun("no administrator's account was given (--admin-email)".into()));
         };
         let target = self.options.target.clone();
         self.cast.admin.get_or_try_init(|| self.login(target, login)).await.cloned()

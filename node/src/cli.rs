@@ -566,6 +566,12 @@ pub struct Conformance {
     /// The hub's domain on XMPP
     #[arg(long)]
     pub xmpp_domain: Option<String>,
+    /// Where workers dial in, for instance https://hub.hub-a.example:50051; with --worker-key-file
+    #[arg(long, value_name = "URL", requires = "worker_key_file")]
+    pub worker_url: Option<String>,
+    /// File with a key that is good for workers of any name
+    #[arg(long, value_name = "FILE")]
+    pub worker_key_file: Option<PathBuf>,
     /// Which requirements; may be given again
     #[arg(long, value_parser = ["core", "federation", "xmpp", "models", "all"], default_value = "all")]
     pub profile: Vec<String>,

@@ -105,6 +105,9 @@ fn options(command: &Conformance) -> Result<Options> {
         let port = port.parse().context("--xmpp: must be host:port")?;
         options.xmpp = Some(XmppAccess { domain: domain.clone(), host: host.to_owned(), port, ca: command.ca.clone() });
     }
+    if let (Some(url), Some(file)) = (&command.worker_url, &command.worker_key_file) {
+        options.worker = Some(WorkerAccess { url: url.clone(), ca: options.ca.clone(), key: read(file)?.trim_end().to_owned() });
+    }
     if !command.profile.iter().any(|one| one == "all") {
         options.profiles = command.profile.iter().map(|one| one.parse::<Profile>().map_err(anyhow::Error::msg)).collect::<Result<_>>()?;
     }
