@@ -26,6 +26,7 @@ mod requirement;
 mod scene;
 mod socket;
 mod stream;
+mod tamper;
 mod worker;
 mod world;
 

@@ -19,9 +19,9 @@ use uuid::Uuid;
 use crate::{
     case::Stop,
     document::Documents,
-    mutants::Tamper,
     requirement::Profile,
     scene::{Call, Scene},
+    tamper::Tamper,
 };
 
 /// Longest wait for one answer.

@@ -1,11 +1,10 @@
 //! The suite's own test: hubs that break one requirement each, and whether the suite notices.
 //!
 //! A [`Mutant`] is a good hub behind a [`proxy`] that breaks one thing on the way; what the peer listener answers, which no proxy can
-//! read, is broken in the connection of the suite's own peer ([`Tamper`]). The case of the broken requirement has to fail on it, and to
+//! read, is broken in the connection of the suite's own peer ([`tamper`](crate::tamper)). The case of the broken requirement has to fail on it, and to
 //! pass behind the same proxy when nothing is broken. A suite that a mutant survives is not done.
 
 mod answers;
-mod edit;
 mod federation;
 mod forwarding;
 mod governance;
@@ -14,15 +13,12 @@ mod proxy;
 mod requests;
 mod streams;
 
-use std::sync::{Mutex, PoisonError};
-
-pub(crate) use edit::{Ask, Memory, Reply};
 pub use hunt::{Fate, Fates, hunt};
+
+use crate::tamper::{Ask, Memory, OnAnswer, Reply};
 
 /// What a mutant does to a request before it reaches the hub; with an answer, it does not reach it.
 pub(crate) type OnRequest = fn(&mut Ask, &mut Memory) -> Option<Reply>;
-/// What it does to an answer.
-pub(crate) type OnAnswer = fn(&Ask, &mut Reply, &mut Memory);
 /// What it does to one frame of an event stream (without its blank line): the frames that go out instead. Frames count from 1.
 pub(crate) type OnFrame = fn(&Ask, String, usize, &mut Memory) -> Vec<String>;
 
@@ -69,22 +65,6 @@ pub fn mutants() -> impl Iterator<Item = &'static Mutant> {
     [requests::MUTANTS, answers::MUTANTS, streams::MUTANTS, governance::MUTANTS, forwarding::MUTANTS, federation::MUTANTS]
         .into_iter()
         .flatten()
-}
-
-/// What a mutant does to the answers of the peer listener.
-pub(crate) struct Tamper {
-    change: OnAnswer,
-    memory: Mutex<Memory>,
-}
-
-impl Tamper {
-    fn of(mutant: &Mutant) -> Option<Self> {
-        Some(Self { change: mutant.link?, memory: Mutex::default() })
-    }
-
-    pub(crate) fn apply(&self, ask: &Ask, reply: &mut Reply) {
-        (self.change)(ask, reply, &mut self.memory.lock().unwrap_or_else(PoisonError::into_inner));
-    }
 }
 
 #[cfg(test)]

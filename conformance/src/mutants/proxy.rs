@@ -44,7 +44,7 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         let url = Url::parse(&format!("http://{address}")).map_err(std::io::Error::other)?;
-        let memory = Mutex::new(Memory::of(home).await);
+        let memory = Mutex::new(known(home).await);
         let inner = Arc::new(Inner { home: home.clone(), mutant, memory, clients: Mutex::default() });
         let task = tokio::spawn(async move {
             while let Ok((stream, from)) = listener.accept().await {
@@ -73,6 +73,15 @@ async fn serve(inner: Arc<Inner>, from: SocketAddr, request: Request<Incoming>) 
             response
         }
     })
+}
+
+/// What a mutant knows from the start: the credential of the account that owns the shared agent (`token`).
+async fn known(home: &Arc<World>) -> Memory {
+    let mut memory = Memory::default();
+    if let Ok(alice) = home.alice().await {
+        memory.texts.insert("token".into(), alice.access);
+    }
+    memory
 }
 
 type Failed = Box<dyn std::error::Error + Send + Sync>;

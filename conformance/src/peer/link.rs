@@ -36,9 +36,9 @@ use super::pki::Leaf;
 use crate::{
     case::Stop,
     exchange::{Answer, Exchange, shown},
-    mutants,
     scene::{Scene, chain},
     stream::{Cutter, Frame},
+    tamper,
 };
 
 /// Longest wait for a handshake.
@@ -220,9 +220,8 @@ fn tampered(scene: &Scene, ask: &Ask<'_>, mut head: Parts, bytes: Bytes) -> Resu
         headers.insert(http::header::AUTHORIZATION, value);
     }
     let (path, query) = ask.path.split_once('?').unwrap_or((ask.path, ""));
-    let asked =
-        mutants::Ask { method: ask.method.clone(), path: path.to_owned(), query: query.to_owned(), headers, body: ask.body.clone() };
-    let mut reply = mutants::Reply { status: head.status.as_u16(), headers: head.headers, body: bytes.to_vec() };
+    let asked = tamper::Ask { method: ask.method.clone(), path: path.to_owned(), query: query.to_owned(), headers, body: ask.body.clone() };
+    let mut reply = tamper::Reply { status: head.status.as_u16(), headers: head.headers, body: bytes.to_vec() };
     tamper.apply(&asked, &mut reply);
     head.status = http::StatusCode::from_u16(reply.status).map_err(|error| error.to_string())?;
     head.headers = reply.headers;

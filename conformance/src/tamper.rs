@@ -1,6 +1,9 @@
-//! A request and an answer on their way through the proxy, and how mutants change them.
+//! A request and an answer on their way between the suite and a hub, and what changes them.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+};
 
 use reqwest::{
     Method,
@@ -8,7 +11,24 @@ use reqwest::{
 };
 use serde_json::Value;
 
-use crate::world::World;
+/// What a mutant does to an answer.
+pub(crate) type OnAnswer = fn(&Ask, &mut Reply, &mut Memory);
+
+/// Changes the answers of the peer listener inside of the suite's own connection, which no proxy can read.
+pub(crate) struct Tamper {
+    change: OnAnswer,
+    memory: Mutex<Memory>,
+}
+
+impl Tamper {
+    pub(crate) fn new(change: OnAnswer) -> Self {
+        Self { change, memory: Mutex::default() }
+    }
+
+    pub(crate) fn apply(&self, ask: &Ask, reply: &mut Reply) {
+        (self.change)(ask, reply, &mut self.memory.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
 
 /// What a mutant remembers between requests.
 #[derive(Debug, Default)]
@@ -19,17 +39,6 @@ pub(crate) struct Memory {
     pub(crate) answers: HashMap<String, Reply>,
     /// Counts requests or frames.
     pub(crate) count: usize,
-}
-
-impl Memory {
-    /// What a mutant knows from the start: the credential of the account that owns the shared agent (`token`).
-    pub(crate) async fn of(home: &Arc<World>) -> Self {
-        let mut memory = Self::default();
-        if let Ok(alice) = home.alice().await {
-            memory.texts.insert("token".into(), alice.access);
-        }
-        memory
-    }
 }
 
 /// A request.
