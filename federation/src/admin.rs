@@ -7,6 +7,7 @@ use aiox_core::{Caller, Door, Error, Scope};
 use aiox_model::{
     TraceId,
     body::{Data, ErrorBody, List, Message},
+    conformance::{ConformanceResult, ConformanceRule, NewConformanceResult},
     federation::{ConfirmPeer, NewPeer, OwnHub, PeerRecord, PeerView},
 };
 use axum::{
@@ -42,6 +43,7 @@ pub struct PeerAdmin {
 type PeerData = Data<PeerView>;
 type PeerList = List<PeerView>;
 type OwnHubData = Data<OwnHub>;
+type ResultData = Data<ConformanceResult>;
 
 /// The routes.
 pub fn routes(admin: PeerAdmin) -> Router {
@@ -61,6 +63,8 @@ fn documented() -> OpenApiRouter<PeerAdmin> {
         .routes(routes!(confirm))
         .routes(routes!(suspend))
         .routes(routes!(resume))
+        .routes(routes!(require, require_nothing))
+        .routes(routes!(publish_conformance))
 }
 
 struct Refused(Error, TraceId);
@@ -128,8 +132,12 @@ fn address(info: Address) -> Option<SocketAddr> {
 }
 
 async fn body<T: serde::de::DeserializeOwned>(request: Request, caller: &Caller) -> Result<T, Refused> {
-    let bytes = axum::body::to_bytes(request.into_body(), 64 * 1024).await;
-    let bytes = bytes.map_err(|_| Refused(Error::TooLarge { what: "body", limit: 64 * 1024 }, caller.trace))?;
+    body_of(request, caller, 64 * 1024).await
+}
+
+async fn body_of<T: serde::de::DeserializeOwned>(request: Request, caller: &Caller, limit: usize) -> Result<T, Refused> {
+    let bytes = axum::body::to_bytes(request.into_body(), limit).await;
+    let bytes = bytes.map_err(|_| Refused(Error::TooLarge { what: "body", limit: limit as u64 }, caller.trace))?;
     serde_json::from_slice(&bytes).map_err(|error| Refused(Error::invalid("body", error.to_string()), caller.trace))
 }
 
@@ -324,4 +332,89 @@ async fn remove(State(admin): State<PeerAdmin>, info: Address, headers: HeaderMa
     let caller = admin.caller(&headers, address(info)).await?;
     admin.peers.remove(&domain).await.map_err(failed(&caller))?;
     Ok(Json(Message { message: "peer removed".into() }))
+}
+
+/// Ask for a conformance result
+///
+/// From now on the peer is active only while the result that it publishes at `/.well-known/aiox-conformance.json` satisfies this rule: signed by its keys, of the build that it runs,
+/// not older than said, and every MUST of the profiles passed, as this hub knows them. What was not run has not passed. It is looked at now, and whenever the trust document is.
+#[utoipa::path(
+    put,
+    path = "/api/v1/admin/peers/{domain}/conformance",
+    tag = "peers",
+    operation_id = "require_conformance",
+    security(("bearer" = ["peers:admin"]), ("api_key" = ["peers:admin"])),
+    params(("domain" = String, Path, description = "The peer's trust domain.")),
+    request_body = ConformanceRule,
+    responses(
+        (status = 200, description = "The peer. `conformance.problem` says why it does not satisfy the rule; it is `stale` then.", body = PeerData),
+        Gated,
+        NotFound,
+        (status = 400, description = "The rule is none (`invalid_request`).", body = ErrorBody),
+        (status = 413, description = "The body is larger than 64 KiB (`too_large`).", body = ErrorBody)
+    )
+)]
+async fn require(
+    State(admin): State<PeerAdmin>,
+    info: Address,
+    headers: HeaderMap,
+    Path(domain): Path<String>,
+    request: Request,
+) -> Answer {
+    let caller = admin.caller(&headers, address(info)).await?;
+    let rule: ConformanceRule = body(request, &caller).await?;
+    let record = admin.peers.require(&domain, Some(rule)).await.map_err(failed(&caller))?;
+    admin.shown(record, &caller).await
+}
+
+/// Ask for no conformance result any more
+///
+/// A peer that was `stale` for its result becomes active again when its trust document is read next, which is tried at once.
+#[utoipa::path(
+    delete,
+    path = "/api/v1/admin/peers/{domain}/conformance",
+    tag = "peers",
+    operation_id = "require_no_conformance",
+    security(("bearer" = ["peers:admin"]), ("api_key" = ["peers:admin"])),
+    params(("domain" = String, Path, description = "The peer's trust domain.")),
+    responses(
+        (status = 200, description = "The peer.", body = PeerData),
+        Gated,
+        NotFound
+    )
+)]
+async fn require_nothing(State(admin): State<PeerAdmin>, info: Address, headers: HeaderMap, Path(domain): Path<String>) -> Answer {
+    let caller = admin.caller(&headers, address(info)).await?;
+    let record = admin.peers.require(&domain, None).await.map_err(failed(&caller))?;
+    admin.shown(record, &caller).await
+}
+
+/// Publish a conformance result of this hub
+///
+/// The hub adds its domain, the digest of the program that runs and the time, signs it with its envelope key, and serves it at `/.well-known/aiox-conformance.json`. It replaces
+/// the one before. `aiox conformance --publish` calls this after judging.
+#[utoipa::path(
+    put,
+    path = "/api/v1/admin/conformance",
+    tag = "peers",
+    operation_id = "publish_conformance_result",
+    security(("bearer" = ["peers:admin"]), ("api_key" = ["peers:admin"])),
+    request_body = NewConformanceResult,
+    responses(
+        (status = 200, description = "The result as it is served.", body = ResultData),
+        Gated,
+        (status = 400, description = "It is no result (`invalid_request`).", body = ErrorBody),
+        (status = 413, description = "The body is larger than 1 MiB (`too_large`).", body = ErrorBody)
+    )
+)]
+async fn publish_conformance(
+    State(admin): State<PeerAdmin>,
+    info: Address,
+    headers: HeaderMap,
+    request: Request,
+) -> Answer<Data<serde_json::Value>> {
+    let caller = admin.caller(&headers, address(info)).await?;
+    let found: NewConformanceResult = body_of(request, &caller, 1024 * 1024).await?;
+    let signed = admin.peers.publish_conformance(found).await.map_err(failed(&caller))?;
+    Ok(Json(Data { data: signed }))
 }

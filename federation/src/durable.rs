@@ -263,6 +263,12 @@ impl PeerStore for Durable {
         let cards: Vec<_> = agents.iter().filter_map(|entry| card(domain, entry)).collect();
         self.book.put_agents(domain, &cards, self.clock.now()).await
     }
+    async fn conformance(&self, domain: &str) -> Result<Option<String>> {
+        self.book.conformance(domain).await
+    }
+    async fn publish_conformance(&self, domain: &str, document: &str) -> Result<()> {
+        self.book.publish_conformance(domain, document).await
+    }
 }
 
 fn card(domain: &str, entry: &DirectoryEntry) -> Option<AgentCard> {

@@ -1,4 +1,4 @@
-//! Reads trust documents from where an operator said that they are.
+//! Reads what other hubs publish, from where an operator said that they are.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -7,7 +7,10 @@ use reqwest::{Certificate, Client, redirect::Policy};
 use rustls_pki_types::CertificateDer;
 use url::{Host, Url};
 
-use crate::trust::{self, MAX_DOCUMENT};
+use crate::{
+    conformance,
+    trust::{self, MAX_DOCUMENT},
+};
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -51,9 +54,27 @@ impl Fetcher {
     /// # Errors
     /// When the URL is not allowed or nothing usable comes back.
     pub async fn document(&self, base: &str) -> Result<Vec<u8>, FetchError> {
-        let url = document_url(base)?;
+        let found = self.get(document_url(base)?).await?;
+        found.ok_or_else(|| FetchError::Unreachable(format!("status {}", http::StatusCode::NOT_FOUND).into()))
+    }
+
+    /// Reads the conformance result of the hub at `base`. `None`: it publishes none.
+    ///
+    /// # Errors
+    /// As [`document`](Self::document).
+    pub async fn conformance(&self, base: &str) -> Result<Option<Vec<u8>>, FetchError> {
+        let mut url = document_url(base)?;
+        let prefix = url.path().strip_suffix(trust::PATH).unwrap_or_default().to_owned();
+        url.set_path(&format!("{prefix}{}", conformance::PATH));
+        self.get(url).await
+    }
+
+    async fn get(&self, url: Url) -> Result<Option<Vec<u8>>, FetchError> {
         let unreachable = |error: reqwest::Error| FetchError::Unreachable(error.into());
         let response = self.client.get(url).send().await.map_err(unreachable)?;
+        if response.status() == http::StatusCode::NOT_FOUND {
+            return Ok(None);
+        }
         if response.status() != http::StatusCode::OK {
             return Err(FetchError::Unreachable(format!("status {}", response.status()).into()));
         }
@@ -65,7 +86,7 @@ impl Fetcher {
                 return Err(FetchError::TooLarge);
             }
         }
-        Ok(bytes)
+        Ok(Some(bytes))
     }
 }
 

@@ -11,6 +11,7 @@
 
 pub mod admin;
 mod backoff;
+pub mod conformance;
 pub mod delivery;
 mod documented;
 pub mod door;

@@ -78,6 +78,11 @@ impl LocalNode {
         Self { stack: serde_json::to_value(stack).ok(), ..self }
     }
 
+    /// Digest of the program that runs, as the trust document tells it. `None`: it could not be read.
+    #[must_use]
+    pub fn build(&self) -> Option<&str> {
+        self.stack.as_ref()?.pointer("/peer/build/digest")?.as_str()
+    }
     /// The node id.
     #[must_use]
     pub fn id(&self) -> &NodeId {

@@ -1,5 +1,7 @@
 //! The life of a peer (federation sections 6 and 7): proposed, confirmed by fingerprint, active, suspended, removed. All at run time.
 
+mod require;
+
 use std::{
     collections::BTreeMap,
     sync::Arc,
@@ -18,7 +20,9 @@ use http::Method;
 use tokio::{sync::Mutex, time::sleep};
 use tokio_util::sync::CancellationToken;
 
+use self::require::{Looked, Shown};
 use crate::{
+    conformance::Must,
     fetch::{FetchError, Fetcher},
     link::{LinkError, Links},
     local::LocalNode,
@@ -130,12 +134,13 @@ pub struct Peers {
     fetcher: Fetcher,
     clock: Arc<dyn Clock>,
     audit: Arc<dyn AuditTrail>,
+    musts: Vec<Must>,
     /// Changes are read-modify-write: one at a time.
     changing: Mutex<()>,
 }
 
 impl Peers {
-    /// Nothing is loaded yet: call [`load`](Self::load).
+    /// Nothing is loaded yet: call [`load`](Self::load). `musts`: what a conformance result has to show where a record asks for one.
     #[must_use]
     pub fn new(
         local: Arc<LocalNode>,
@@ -144,8 +149,9 @@ impl Peers {
         fetcher: Fetcher,
         clock: Arc<dyn Clock>,
         audit: Arc<dyn AuditTrail>,
+        musts: Vec<Must>,
     ) -> Self {
-        Self { local, links, store, fetcher, clock, audit, changing: Mutex::default() }
+        Self { local, links, store, fetcher, clock, audit, musts, changing: Mutex::default() }
     }
 
     fn roster(&self) -> &Arc<Roster> {
@@ -207,6 +213,7 @@ impl Peers {
             agents: Vec::new(),
             operations: PeerOperations::default(),
             quotas: PeerQuotas::default(),
+            conformance: None,
             created_at: now,
             updated_at: now,
         };
@@ -255,7 +262,15 @@ impl Peers {
     /// # Errors
     /// When it is not suspended.
     pub async fn resume(&self, domain: &str) -> Result<PeerRecord, PeerError> {
-        self.change_state(domain, &[PeerState::Suspended], PeerState::Active, "peer.resume").await
+        let record = self.change_state(domain, &[PeerState::Suspended], PeerState::Active, "peer.resume").await?;
+        if record.conformance.is_none() {
+            return Ok(record);
+        }
+        // Whether it still has what its record asks for is not known: the answer should say where it stands now.
+        if let Err(error) = self.refresh(domain).await {
+            tracing::warn!(peer = domain, %error, "a resumed peer could not be looked at");
+        }
+        self.show(domain).await
     }
 
     /// Removes a peer and its roots.
@@ -294,8 +309,9 @@ impl Peers {
     /// # Errors
     /// When it cannot be read or must not be believed.
     pub async fn refresh(&self, domain: &str) -> Result<(), PeerError> {
-        let url = self.show(domain).await?.trust_url;
-        let fetched = self.fetcher.document(&url).await;
+        let known = self.show(domain).await?;
+        let fetched = self.fetcher.document(&known.trust_url).await;
+        let shown = self.shown_result(&known).await;
         let _one = self.changing.lock().await;
         let mut record = self.show(domain).await?;
         if !matches!(record.state, PeerState::Active | PeerState::Stale) {
@@ -305,7 +321,7 @@ impl Peers {
         let update =
             fetched.map_err(PeerError::from).and_then(|bytes| trust::update(&bytes, &record.document, now).map_err(PeerError::Trust));
         match update {
-            Ok(next) => self.refreshed(record, next, now).await,
+            Ok(next) => self.refreshed(record, next, shown, now).await,
             Err(error) => {
                 let suspicious = matches!(error, PeerError::Trust(TrustError::Contradiction | TrustError::Domain));
                 let over = until(&record).is_none_or(|until| until <= now);
@@ -323,7 +339,7 @@ impl Peers {
         }
     }
 
-    async fn refreshed(&self, mut record: PeerRecord, next: Option<Accepted>, now: Ts) -> Result<(), PeerError> {
+    async fn refreshed(&self, mut record: PeerRecord, next: Option<Accepted>, shown: Shown, now: Ts) -> Result<(), PeerError> {
         let old_enough_to_ask = now > record.document_read_at.plus_seconds(SUPPORTED_PARTITION_SECONDS);
         let touched = now > record.document_read_at.plus_seconds(TOUCH_SECONDS);
         let newer = next.is_some();
@@ -331,10 +347,15 @@ impl Peers {
             record.fingerprint = trust::fingerprint(&next.raw).map_err(PeerError::Trust)?;
             record.document = next.raw;
         }
+        let looked = self.look(&mut record, shown, now);
+        if looked == Looked::Unmet {
+            record.state = PeerState::Stale;
+            return self.write(record, "peer.stale").await.map(drop);
+        }
         if record.state == PeerState::Stale && old_enough_to_ask {
             record.state = PeerState::Proposed;
             self.write(record, "peer.propose").await?;
-        } else if newer || touched || record.state == PeerState::Stale {
+        } else if newer || touched || looked == Looked::News || record.state == PeerState::Stale {
             record.document_read_at = now;
             record.state = PeerState::Active;
             self.write(record, "peer.refresh").await?;

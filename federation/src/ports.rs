@@ -153,6 +153,10 @@ pub trait PeerStore: Send + Sync {
     async fn remove(&self, domain: &str) -> Result<bool>;
     /// Replaces what is known of a peer's agents.
     async fn put_agents(&self, domain: &str, agents: &[DirectoryEntry]) -> Result<()>;
+    /// The signed conformance result that this hub (of this domain) publishes.
+    async fn conformance(&self, domain: &str) -> Result<Option<String>>;
+    /// Replaces it.
+    async fn publish_conformance(&self, domain: &str, document: &str) -> Result<()>;
 }
 
 /// The audit log.

@@ -1,10 +1,10 @@
-//! This hub's own trust document, served to whoever asks. It holds nothing secret.
+//! What this hub publishes about itself, served to whoever asks: its trust document and its conformance result. Nothing of it is secret.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aiox_core::ports::Clock;
 use aiox_crypto::jws::JwsError;
-use aiox_model::{Ts, body::ErrorBody, federation::TrustDocument};
+use aiox_model::{Ts, body::ErrorBody, conformance::ConformanceResult, federation::TrustDocument};
 use axum::{
     Router,
     extract::State,
@@ -18,6 +18,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     local::LocalNode,
+    ports::PeerStore,
     trust::{self, MAX_LIFE_SECONDS, Publication},
 };
 
@@ -65,6 +66,10 @@ impl Publisher {
         Ok(document)
     }
 
+    fn domain(&self) -> &str {
+        self.local.domain()
+    }
+
     /// What the operator of another hub confirms about this one.
     ///
     /// # Errors
@@ -74,9 +79,18 @@ impl Publisher {
     }
 }
 
-/// `GET /.well-known/aiox-federation.json`, for the public listener.
-pub fn routes(publisher: Arc<Publisher>) -> Router {
-    documented().with_state(publisher).split_for_parts().0
+/// What the public routes need.
+#[derive(Clone)]
+pub struct Published {
+    /// The trust document.
+    pub publisher: Arc<Publisher>,
+    /// Who keeps the conformance result.
+    pub store: Arc<dyn PeerStore>,
+}
+
+/// `GET /.well-known/aiox-federation.json` and `GET /.well-known/aiox-conformance.json`, for the public listener.
+pub fn routes(published: Published) -> Router {
+    documented().with_state(published).split_for_parts().0
 }
 
 /// The document of these routes.
@@ -84,8 +98,8 @@ pub fn operations() -> OpenApi {
     documented().into_openapi()
 }
 
-fn documented() -> OpenApiRouter<Arc<Publisher>> {
-    OpenApiRouter::new().routes(routes!(serve))
+fn documented() -> OpenApiRouter<Published> {
+    OpenApiRouter::new().routes(routes!(serve)).routes(routes!(conformance))
 }
 
 /// Read the trust document of this hub
@@ -105,14 +119,45 @@ fn documented() -> OpenApiRouter<Arc<Publisher>> {
         (status = 503, description = "The document cannot be signed now; no body. Or the request took too long (`request_timeout`).")
     )
 )]
-async fn serve(State(publisher): State<Arc<Publisher>>) -> Response {
-    match publisher.document() {
-        Ok(document) => {
-            ([(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "max-age=60")], document.to_string()).into_response()
-        }
+async fn serve(State(published): State<Published>) -> Response {
+    match published.publisher.document() {
+        Ok(document) => json(document.to_string()),
         Err(error) => {
             tracing::error!(%error, "trust document could not be made");
             StatusCode::SERVICE_UNAVAILABLE.into_response()
         }
     }
+}
+
+/// Read the conformance result of this hub
+///
+/// What the conformance suite found of this hub, requirement by requirement, when, and of which build: signed by an envelope key of the trust document. An operator publishes it
+/// with `aiox conformance --publish`. Needs no credential. Only where federation is on.
+#[utoipa::path(
+    get,
+    path = "/.well-known/aiox-conformance.json",
+    tag = "federation",
+    operation_id = "get_conformance_result",
+    security(()),
+    responses(
+        (status = 200, description = "The result. `Cache-Control: max-age=60`.", body = ConformanceResult),
+        (status = 404, description = "This hub publishes none; no body."),
+        (status = 429, description = "Too many requests (`rate_limited`).", body = ErrorBody),
+        (status = 500, description = "A defect of the hub (`internal_error`).", body = ErrorBody),
+        (status = 503, description = "The store does not answer; no body. Or the request took too long (`request_timeout`).")
+    )
+)]
+async fn conformance(State(published): State<Published>) -> Response {
+    match published.store.conformance(published.publisher.domain()).await {
+        Ok(Some(document)) => json(document),
+        Ok(None) => StatusCode::NOT_FOUND.into_response(),
+        Err(error) => {
+            tracing::error!(error = error.chain(), "conformance result could not be read");
+            StatusCode::SERVICE_UNAVAILABLE.into_response()
+        }
+    }
+}
+
+fn json(document: String) -> Response {
+    ([(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "max-age=60")], document).into_response()
 }

@@ -19,7 +19,10 @@ use rustls::{
 };
 use tokio::sync::watch;
 
-use crate::trust::{self, TrustError};
+use crate::{
+    conformance,
+    trust::{self, TrustError},
+};
 
 /// One active peer, with everything parsed once.
 pub struct Peer {
@@ -33,7 +36,7 @@ pub struct Peer {
     pub envelope_keys: KeySet,
     /// Retired envelope keys with the time they stopped signing.
     pub old_keys: Vec<(KeySet, Ts)>,
-    /// When its trust document stops counting.
+    /// When its trust document stops counting, or the conformance result that its record asks for.
     pub until: Ts,
     pub(crate) roots: Arc<RootCertStore>,
     pub(crate) client_verifier: Arc<dyn ClientCertVerifier>,
@@ -65,7 +68,10 @@ impl Peer {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let client_verifier =
             WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), provider).build().map_err(|_| TrustError::Root)?;
-        let until = trust::counts_until(&document, record.document_read_at);
+        let mut until = trust::counts_until(&document, record.document_read_at);
+        if let Some(conformance) = &record.conformance {
+            until = until.min(conformance::counts_until(conformance));
+        }
         Ok(Self { record, token_keys, envelope_keys, old_keys, until, roots, client_verifier, document })
     }
 
@@ -121,7 +127,7 @@ impl Roster {
                 Ok(peer) if peer.until > now => {
                     peers.insert(domain, Arc::new(peer));
                 }
-                Ok(_) => tracing::warn!(peer = %domain, "trust document no longer counts: peer is stale"),
+                Ok(_) => tracing::warn!(peer = %domain, "trust document or conformance result no longer counts: peer is stale"),
                 Err(error) => tracing::error!(peer = %domain, %error, "peer record is not usable"),
             }
         }

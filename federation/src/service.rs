@@ -11,6 +11,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    conformance::Must,
     delivery::Delivery,
     door::{self, Door},
     durable::Durable,
@@ -20,7 +21,7 @@ use crate::{
     listener::{self, ListenerLimits},
     local::LocalNode,
     peers::{PeerError, Peers},
-    publish::{self, Publisher},
+    publish::{self, Published, Publisher},
     roster::Roster,
     wire::Wire,
 };
@@ -73,6 +74,8 @@ pub struct FederationOptions {
     pub skew: i64,
     /// Bounds of the peer listener.
     pub limits: ListenerLimits,
+    /// What this hub's copy of the specification asks of a peer whose record wants a conformance result.
+    pub musts: Vec<Must>,
 }
 
 /// Federation of one hub.
@@ -107,6 +110,7 @@ impl Federation {
             fetcher,
             Arc::clone(&outward.clock),
             durable.clone(),
+            options.musts.clone(),
         ));
         peers.load().await?;
         let publisher =
@@ -126,9 +130,9 @@ impl Federation {
         &self.publisher
     }
 
-    /// Routes of the public listener: the trust document.
+    /// Routes of the public listener: the trust document and the conformance result.
     pub fn public_routes(&self) -> Router {
-        publish::routes(Arc::clone(&self.publisher))
+        publish::routes(Published { publisher: Arc::clone(&self.publisher), store: self.durable.clone() })
     }
 
     /// Serves peers on `listener` until `stop`. Part of [`run`](Self::run); alone for a hub whose roles are split.

@@ -315,6 +315,26 @@ pub enum Peer {
         #[command(flatten)]
         remote: Remote,
     },
+    /// Talk with a peer only while it publishes a signed conformance result that satisfies this
+    #[command(
+        after_help = "Examples:\n  aiox peer require hub-b.example --profile core --profile federation --max-age-days 30\n  aiox peer require hub-b.example --nothing\n\nThe other operator publishes a result with: aiox conformance --target https://hub.hub-b.example --admin-email … --publish"
+    )]
+    Require {
+        /// The other hub's domain
+        domain: String,
+        /// A profile of which every judged MUST has passed; may be given again
+        #[arg(long, value_parser = ["core", "federation", "xmpp", "models"], required_unless_present = "nothing")]
+        profile: Vec<String>,
+        /// Most days since the judgement
+        #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u16).range(1..=365))]
+        max_age_days: u16,
+        /// Ask for no result any more
+        #[arg(long, conflicts_with = "profile")]
+        nothing: bool,
+        /// The own hub.
+        #[command(flatten)]
+        remote: Remote,
+    },
     /// Forget a peer
     Remove {
         /// The other hub's domain
@@ -590,6 +610,9 @@ pub struct Conformance {
     /// Requirements that are known to fail, one line each: ID and reason. One that passes is a failure too
     #[arg(long, value_name = "FILE")]
     pub expected_failures: Option<PathBuf>,
+    /// Publish what came of it at the hub, signed by it, for its peers; needs an administrator with the scope peers:admin
+    #[arg(long, conflicts_with_all = ["only", "mutants"])]
+    pub publish: bool,
     /// Cases at once
     #[arg(long, default_value_t = 8)]
     pub parallel: usize,

@@ -4,7 +4,10 @@ use aiox_app::WorkerCredentials;
 use aiox_certs::{Authority, HubNames, HubPaths, Leaf, Overwrite};
 use aiox_client::{Client, Frame};
 use aiox_core::Role;
-use aiox_model::RunId;
+use aiox_model::{
+    RunId,
+    conformance::{ConformanceRule, PeerConformance},
+};
 use anyhow::{Context as _, Result};
 use futures::StreamExt as _;
 use serde::Serialize;
@@ -102,6 +105,20 @@ pub async fn peer(command: Peer) -> Result<()> {
         Peer::Resume { domain, remote } => {
             client(&remote, true).await?.resume_peer(&domain).await?;
             say::done(&format!("{domain} is active"));
+            Ok(())
+        }
+        Peer::Require { domain, profile, max_age_days, nothing, remote } => {
+            let rule = (!nothing).then_some(ConformanceRule { profiles: profile, max_age_days });
+            let peer = client(&remote, true).await?.require_of_peer(&domain, rule.as_ref()).await?;
+            let state = peer.state();
+            match peer.record.conformance {
+                None => say::done(&format!("{domain} is asked for no conformance result; it is {state}")),
+                Some(PeerConformance { problem: None, .. }) => say::done(&format!("{domain} satisfies the rule; it is {state}")),
+                Some(PeerConformance { problem: Some(problem), .. }) => {
+                    say::line(&format!("{domain} does not satisfy the rule: {problem}"));
+                    say::line(&format!("It is {state}, and is looked at again every five minutes."));
+                }
+            }
             Ok(())
         }
         Peer::Remove { domain, remote } => {

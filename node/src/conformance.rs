@@ -9,7 +9,7 @@ use crate::{
     cli::{Conformance, ReportForm},
     commands,
     operator::{site::Site, up::credentials},
-    say,
+    published_result, say,
 };
 
 /// Exit code when nothing could be judged.
@@ -38,9 +38,13 @@ async fn run(command: Conformance) -> Result<u8> {
     if let Some(file) = &command.mutants {
         return hunt(&options, &expected, file).await;
     }
-    let report = judge(options, &expected, progress).await.map_err(anyhow::Error::msg)?;
+    let report = judge(options.clone(), &expected, progress).await.map_err(anyhow::Error::msg)?;
     if let Some(file) = &command.results {
         write(file, &report::lines(&report))?;
+    }
+    if command.publish {
+        let published = published_result::publish(&options, &report).await?;
+        say::done(&format!("published at {}.well-known/aiox-conformance.json, judged at {}", options.target, published.judged_at));
     }
     for (form, file) in command.report.iter().zip(&command.out) {
         write(file, &written(&report, *form))?;

@@ -266,10 +266,10 @@ impl Hub {
                 }
             });
         }
-        let (book, gateway) = (self.tenants.book().clone(), self.gateway.clone());
+        let (tenants, gateway) = (self.tenants.clone(), self.gateway.clone());
         let (agents, clock, days) = (self.agents.clone(), self.clock.clone(), i64::from(self.settings.hub.retention_days));
         tasks.run("retention", move |stop| {
-            let (agents, clock, book, gateway) = (agents.clone(), clock.clone(), book.clone(), gateway.clone());
+            let (agents, clock, tenants, gateway) = (agents.clone(), clock.clone(), tenants.clone(), gateway.clone());
             async move {
                 let mut hourly = tokio::time::interval(Duration::from_secs(3600));
                 loop {
@@ -277,7 +277,7 @@ impl Hub {
                         () = stop.cancelled() => return Ok(()),
                         _ = hourly.tick() => {}
                     }
-                    book.purge().await?;
+                    tenants.tidy().await?;
                     gateway.tidy().await?;
                     let purged = agents.purge(clock.now().plus_seconds(-days * 86_400)).await?;
                     if purged > 0 {

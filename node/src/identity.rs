@@ -1,12 +1,19 @@
 //! This hub's identity towards its peers, from files. Whatever is missing or unusable stops the start and is named.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::LazyLock};
 
 use aiox_certs::HubPaths;
 use aiox_config::{Mode, Settings};
-use aiox_federation::{listener::ListenerLimits, local::LocalNode, service::FederationOptions};
+use aiox_conformance::{Level, requirements};
+use aiox_federation::{conformance::Must, listener::ListenerLimits, local::LocalNode, service::FederationOptions};
 use aiox_model::v1::federation::Stack;
 use anyhow::{Context as _, Result, bail};
+
+/// SHA-256 of this program, for signed conformance results. `None` when it cannot be read.
+static BUILD: LazyLock<Option<String>> = LazyLock::new(|| {
+    let read = std::env::current_exe().and_then(std::fs::File::open).and_then(aiox_crypto::jws::sha256_of);
+    read.inspect_err(|error| tracing::warn!(%error, "this program cannot be read: no conformance result can be published")).ok()
+});
 
 /// The directory with this hub's keys and certificates.
 pub fn certs_dir(settings: &Settings) -> PathBuf {
@@ -42,6 +49,7 @@ pub fn stack(settings: &Settings) -> Stack {
     stack.peer.environment = own.environment.clone().unwrap_or_else(|| mode.to_owned());
     stack.peer.region.clone_from(&own.region);
     stack.peer.build.version = env!("CARGO_PKG_VERSION").to_owned();
+    stack.peer.build.digest.clone_from(&BUILD);
     if own.enabled {
         let endpoint = own.endpoint.clone().unwrap_or_else(|| format!("https://{}:{}", settings.hub.domain, own.port));
         stack.peer.endpoints.insert("node_base_url".into(), endpoint.into());
@@ -67,5 +75,12 @@ pub fn federation_options(settings: &Settings) -> Result<FederationOptions> {
         web_roots,
         skew: i64::from(own.skew_seconds),
         limits: ListenerLimits::default(),
+        musts: musts(),
     })
+}
+
+/// What a peer's conformance result has to show, by this program's own copy of the specification: every MUST that a suite can judge.
+fn musts() -> Vec<Must> {
+    let judged = requirements().iter().filter(|one| one.level == Level::Must && one.check == "conformance");
+    judged.map(|one| (one.id.clone(), one.profile.to_string())).collect()
 }

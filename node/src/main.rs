@@ -11,6 +11,7 @@ mod listen;
 mod models;
 mod no_peers;
 mod operator;
+mod published_result;
 mod say;
 mod secrets;
 mod serve;

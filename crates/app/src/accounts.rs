@@ -451,9 +451,16 @@ impl Accounts {
         }
         let mut scopes = Vec::new();
         for text in &new.scopes {
-            let scope = Scope::parse(text).ok_or_else(|| Error::invalid("scopes", format!("unknown scope {text:.100}")))?;
-            caller.require(scope)?;
-            scopes.push(scope);
+            let named = Scope::named(text);
+            if named.is_empty() {
+                return Err(Error::invalid("scopes", format!("unknown scope {text:.100}")));
+            }
+            for scope in named {
+                caller.require(scope)?;
+                if !scopes.contains(&scope) {
+                    scopes.push(scope);
+                }
+            }
         }
         if scopes.is_empty() {
             scopes.clone_from(&caller.scopes);

@@ -7,7 +7,7 @@ use aiox_model::{
     federation::{PeerRecord, PeerState},
     v1::federation::Stack,
 };
-use aiox_store::{Store, federation, peers, peers::PeerRow};
+use aiox_store::{Store, conformance, federation, peers, peers::PeerRow};
 
 use crate::audit;
 
@@ -66,6 +66,24 @@ impl PeerBook {
         };
         let mut tx = self.store.begin().await?;
         peers::put(&mut tx, &row).await?;
+        tx.commit().await
+    }
+
+    /// The conformance result that this hub publishes, as it is served.
+    ///
+    /// # Errors
+    /// Database errors.
+    pub async fn conformance(&self, domain: &str) -> Result<Option<String>> {
+        conformance::published(&mut self.store.read().await?, domain).await
+    }
+
+    /// Replaces it.
+    ///
+    /// # Errors
+    /// Database errors.
+    pub async fn publish_conformance(&self, domain: &str, document: &str) -> Result<()> {
+        let mut tx = self.store.begin().await?;
+        conformance::publish(&mut tx, domain, document, self.clock.now()).await?;
         tx.commit().await
     }
 

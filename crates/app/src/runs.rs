@@ -44,6 +44,7 @@ use crate::{
     audit,
     federated::{Federated, NewRemote},
     replies::reply_for,
+    same,
     urgency::{Candidate, Urgency},
     whole::whole,
 };
@@ -257,7 +258,7 @@ impl Runs {
     fn accept(&self, caller: &Caller, new: &NewRun, agent_jid: String, conversation: Uuid) -> Accept {
         let run = self.ids.uuid();
         let at = self.clock.now();
-        let idempotency = new.idempotency_key.as_ref().map(|key| (key.clone(), aiox_crypto::sha256(&same(new)).to_vec()));
+        let idempotency = new.idempotency_key.as_ref().map(|key| (key.clone(), aiox_crypto::sha256(&form(new)).to_vec()));
         let mut first = json!({ "status": "queued", "door": caller.door.as_str(), "agent_jid": &agent_jid });
         if let Some(asked) = &new.asked {
             first["run_options"] = json!(asked.options);
@@ -575,10 +576,9 @@ impl Written {
 }
 
 /// What makes two requests under one idempotency key the same.
-fn same(new: &NewRun) -> Vec<u8> {
+fn form(new: &NewRun) -> Vec<u8> {
     match &new.asked {
-        // What has no canonical form (integers beyond 2^53) is the same as it was written.
-        Some(asked) => aiox_crypto::jws::canonical(&asked.body).unwrap_or_else(|_| asked.body.to_string().into_bytes()),
+        Some(asked) => same::form(&asked.body),
         None => json!([new.input, new.conversation, new.priority.number(), new.timeout_ms]).to_string().into_bytes(),
     }
 }

@@ -9,6 +9,7 @@
 //! accounts and agents are never used again.
 
 mod audit;
+mod once;
 mod tokens;
 
 use std::sync::Arc;
@@ -28,7 +29,10 @@ use aiox_store::{
 };
 use serde_json::{Map, Value};
 
-pub use self::audit::AuditQuery;
+pub use self::{
+    audit::AuditQuery,
+    once::{Answered, Repeatable},
+};
 use crate::{TenantBook, Vault, audit as records, whole::whole};
 
 /// What a resource that is a tenant is called in audit records.
@@ -95,12 +99,12 @@ impl Tenants {
         Ok(view(&self.mine(caller, "tenants.read", id).await?))
     }
 
-    /// Makes a tenant.
+    /// Makes a tenant, once for a request that may come again.
     ///
     /// # Errors
     /// [`Error::Forbidden`] unless the caller administers the platform, [`Error::Invalid`] for a wrong member, [`Error::Conflict`] for an
-    /// id that is, or once was, another one's; database errors.
-    pub async fn create(&self, caller: &Caller, new: TenantCreate) -> Result<Tenant> {
+    /// id that is, or once was, another one's, and for a key that was used for another request; database errors.
+    pub async fn create(&self, caller: &Caller, new: TenantCreate, repeatable: Option<Repeatable>) -> Result<Answered<Tenant>> {
         const ACTION: &str = "tenants.create";
         self.require_platform(caller, ACTION, None).await?;
         tenant::check(&new)?;
@@ -129,10 +133,13 @@ impl Tenants {
         };
         let row = TenantRow { updated_at: now, ..becoming(&blank, new, now) };
         let mut tx = self.store.begin().await?;
+        if let Some(first) = self.first(&mut tx, caller, ACTION, repeatable.as_ref(), &view(&row)).await? {
+            return Ok(first);
+        }
         if !rows::insert(&mut tx, &row).await? {
             return Err(Error::conflict("conflict", "this tenant_id is, or once was, the id of another tenant"));
         }
-        self.commit(tx, caller, ACTION, row).await
+        self.commit(tx, caller, ACTION, row).await.map(Answered::now)
     }
 
     /// Replaces what a tenant is: absent members get their defaults.

@@ -6,6 +6,7 @@ use aiox_model::{
     account::{Login, Quota, Refresh, Register, TokenPair, User},
     agent::{Agent, AgentCard, AgentCreate},
     body::{Data, Page},
+    conformance::{ConformanceResult, ConformanceRule, NewConformanceResult},
     run::{ChatReply, ChatRequest, HistoryMessage, Run},
 };
 use futures::Stream;
@@ -273,6 +274,28 @@ impl Client {
     /// As every call.
     pub async fn resume_peer(&self, domain: &str) -> Result<Peer> {
         self.post(&["api", "v1", "admin", "peers", domain, "resume"], &json!({})).await
+    }
+
+    /// Asks that a peer's conformance result satisfies a rule; `None`: asks for none any more.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn require_of_peer(&self, domain: &str, rule: Option<&ConformanceRule>) -> Result<Peer> {
+        let path = ["api", "v1", "admin", "peers", domain, "conformance"];
+        let call = match rule {
+            Some(rule) => self.call(Method::PUT, &path)?.json(rule),
+            None => self.call(Method::DELETE, &path)?,
+        };
+        read::<Data<Peer>>(call.timeout(crate::QUICK).send().await?).await.map(|body| body.data)
+    }
+
+    /// Publishes what the conformance suite found of the hub, signed by it.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn publish_conformance(&self, found: &NewConformanceResult) -> Result<ConformanceResult> {
+        let call = self.call(Method::PUT, &["api", "v1", "admin", "conformance"])?.json(found);
+        read::<Data<ConformanceResult>>(call.timeout(crate::QUICK).send().await?).await.map(|body| body.data)
     }
 
     /// Forgets a peer.

@@ -3,11 +3,15 @@
 //! One algorithm, named here and never taken from a message. A header that brings its own key (`jwk`, `jku`, `x5u`, `x5c`) or
 //! demands an extension (`crit`) is refused before any key is looked up.
 
-use std::{collections::HashMap, fmt};
+use std::{
+    collections::HashMap,
+    fmt,
+    io::{self, Read},
+};
 
 use aiox_model::federation::{MAX_SAFE_INTEGER, PublicJwk};
 use aws_lc_rs::{
-    digest::{SHA256, digest as hash},
+    digest::{Context, SHA256, digest as hash},
     rand::SystemRandom,
     signature::{ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair, ParsedPublicKey},
 };
@@ -62,6 +66,20 @@ pub fn base64url(bytes: &[u8]) -> String {
 #[must_use]
 pub fn sha256(bytes: &[u8]) -> String {
     base64url(hash(&SHA256, bytes).as_ref())
+}
+
+/// As [`sha256`], of everything that a reader gives.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn sha256_of(mut source: impl Read) -> io::Result<String> {
+    let (mut context, mut piece) = (Context::new(&SHA256), vec![0; 1 << 20]);
+    loop {
+        match source.read(&mut piece)? {
+            0 => return Ok(base64url(context.finish().as_ref())),
+            some => context.update(&piece[..some]),
+        }
+    }
 }
 
 /// JWK thumbprint (RFC 7638 section 3) of an EC P-256 key given by its coordinates in base64url.

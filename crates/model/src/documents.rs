@@ -11,7 +11,7 @@ use utoipa::{
     openapi::{Ref, RefOr, Schema},
 };
 
-use crate::{account, agent, body, federation, operations, run, v1};
+use crate::{account, agent, body, conformance, federation, operations, run, v1};
 
 macro_rules! documents {
     ($register:ident, $names:ident: $($type:ty),* $(,)?) => {
@@ -46,6 +46,7 @@ documents! {
     account::NewUser, account::Quota, account::Refresh, account::Register, account::TokenPair, account::User, account::UserChange,
     agent::Agent, agent::AgentCard, agent::AgentCreate, agent::AgentUpdate, agent::Grant, agent::NewGrant,
     body::ErrorBody, body::Message,
+    conformance::ConformanceResult, conformance::ConformanceRule, conformance::NewConformanceResult,
     federation::ConfirmPeer, federation::NewPeer, federation::OwnHub, federation::PeerView, federation::TrustDocument,
     operations::Liveness, operations::Readiness, operations::Worker, operations::Workers,
     run::ChatReply, run::ChatRequest, run::Conversation, run::HistoryMessage, run::Run, run::RunDelta, run::RunEvent,
@@ -64,7 +65,7 @@ documents! {
     body::Data<account::Quota>, body::Data<account::TokenPair>, body::Data<account::User>, body::Page<account::User>,
     body::Data<agent::Agent>, body::Page<agent::Agent>, body::List<agent::AgentCard>, body::Data<agent::Grant>, body::List<agent::Grant>,
     body::Data<federation::OwnHub>, body::Data<federation::PeerView>, body::List<federation::PeerView>,
-    body::Data<operations::Liveness>, body::Data<operations::Readiness>, body::Data<operations::Workers>,
+    body::Data<conformance::ConformanceResult>, body::Data<operations::Liveness>, body::Data<operations::Readiness>, body::Data<operations::Workers>,
     body::Data<run::ChatReply>, body::Page<run::Conversation>, body::Page<run::HistoryMessage>, body::Data<run::Run>, body::List<run::Run>,
     body::Page<run::Run>,
 }

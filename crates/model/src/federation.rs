@@ -9,7 +9,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
-use crate::{ConversationId, EnvelopeId, EventId, RunId, Ts, run::HistoryMessage};
+use crate::{ConversationId, EnvelopeId, EventId, RunId, Ts, conformance::PeerConformance, run::HistoryMessage};
 
 /// Most envelopes in one batch.
 pub const MAX_BATCH_ITEMS: usize = 100;
@@ -475,7 +475,7 @@ pub enum PeerState {
     Active,
     /// Stopped by an operator or by a contradiction in its documents.
     Suspended,
-    /// Its trust document is past `not_after`.
+    /// Its trust document is past `not_after`, or its conformance result does not satisfy the record's rule.
     Stale,
     /// Removed for ever.
     Terminated,
@@ -542,6 +542,9 @@ pub struct PeerRecord {
     /// How much it may use.
     #[serde(default)]
     pub quotas: PeerQuotas,
+    /// What its conformance result has to show, and what it showed last; absent: nothing is asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conformance: Option<PeerConformance>,
     /// When the peer was proposed.
     pub created_at: Ts,
     /// When the record last changed.

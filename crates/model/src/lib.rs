@@ -19,6 +19,7 @@ pub mod account;
 pub mod agent;
 pub mod answers;
 pub mod body;
+pub mod conformance;
 pub mod documents;
 pub mod federation;
 mod id;

@@ -3,7 +3,7 @@
 use std::{borrow::Cow, collections::BTreeMap};
 
 use aiox_http::openapi;
-use aiox_model::{body, documents, federation, run};
+use aiox_model::{body, conformance, documents, federation, run};
 use schemars::{SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 use utoipa::openapi::{
@@ -30,6 +30,7 @@ pub fn federation() -> Value {
     api.merge(aiox_federation::publish::operations());
     openapi::complete(&api, |generator| {
         documents::register_federation(generator);
+        generator.subschema_for::<conformance::ConformanceResult>();
         generator.subschema_for::<federation::TrustDocument>();
         generator.subschema_for::<run::RunEvent>();
         generator.subschema_for::<run::RunDelta>();

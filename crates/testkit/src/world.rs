@@ -363,6 +363,7 @@ impl World {
             agents: Vec::new(),
             operations: aiox_model::federation::PeerOperations { send: true, stream: true, cancel: true, directory: true },
             quotas: aiox_model::federation::PeerQuotas::default(),
+            conformance: None,
             created_at: now,
             updated_at: now,
         };

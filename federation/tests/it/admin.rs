@@ -24,7 +24,11 @@ impl Operator {
     }
 
     async fn call(&self, method: Method, path: &str, body: Option<Value>) -> (u16, Value) {
-        let mut request = self.client.request(method, format!("{}/api/v1/admin/peers{path}", self.base)).bearer_auth(&self.token);
+        self.send(method, &format!("/api/v1/admin/peers{path}"), body).await
+    }
+
+    async fn send(&self, method: Method, path: &str, body: Option<Value>) -> (u16, Value) {
+        let mut request = self.client.request(method, format!("{}{path}", self.base)).bearer_auth(&self.token);
         if let Some(body) = body {
             request = request.json(&body);
         }
@@ -73,4 +77,40 @@ async fn only_an_operator_gets_in() {
     for path in ["", "/self", "/hub-b.example"] {
         assert_eq!(operator.call(Method::GET, path, None).await.0, 401);
     }
+}
+
+#[tokio::test]
+async fn a_result_is_published_signed_and_a_peer_can_be_asked_for_one() {
+    let (a, b) = (MeshHub::start(Site::new("hub-a.example").await).await, MeshHub::start(Site::new("hub-b.example").await).await);
+    let (of_a, of_b) = (Operator::of(&a, Role::PlatformAdmin).await, Operator::of(&b, Role::PlatformAdmin).await);
+    let get = async |base: &str| reqwest::get(format!("{base}/.well-known/aiox-conformance.json")).await.unwrap();
+    assert_eq!(get(&b.public).await.status(), 404, "nothing is published yet");
+
+    let result = json!({
+        "suite": { "name": "aiox-conformance", "version": "1", "digest": "d" },
+        "requirements": [{ "id": "RUN-001", "level": "MUST", "profile": "core", "verdict": "pass" }]
+    });
+    let path = "/api/v1/admin/conformance";
+    for wrong in [json!({ "suite": result["suite"], "requirements": [] }), json!({ "requirements": [] }), json!([])] {
+        assert_eq!(of_b.send(Method::PUT, path, Some(wrong)).await.0, 400);
+    }
+    let (status, signed) = of_b.send(Method::PUT, path, Some(result)).await;
+    assert_eq!((status, &signed["data"]["domain"], &signed["data"]["build"]), (200, &json!("hub-b.example"), &json!("a-program")));
+    let served: Value = get(&b.public).await.json().await.unwrap();
+    assert_eq!(served, signed["data"]);
+
+    of_a.call(Method::POST, "", Some(json!({ "domain": "hub-b.example", "url": b.public }))).await;
+    let fingerprint = of_a.call(Method::GET, "/hub-b.example", None).await.1["data"]["fingerprint"].clone();
+    of_a.call(Method::POST, "/hub-b.example/confirm", Some(json!({ "fingerprint": fingerprint }))).await;
+    let require = async |rule: Value| of_a.call(Method::PUT, "/hub-b.example/conformance", Some(rule)).await;
+    assert_eq!(require(json!({ "profiles": ["gold"], "max_age_days": 30 })).await.0, 400);
+    assert_eq!(require(json!({ "profiles": ["core"] })).await.0, 400);
+    let (status, peer) = require(json!({ "profiles": ["core"], "max_age_days": 30 })).await;
+    assert_eq!((status, &peer["data"]["state"], &peer["data"]["conformance"]["problem"]), (200, &json!("active"), &Value::Null));
+    let (status, peer) = require(json!({ "profiles": ["federation"], "max_age_days": 30 })).await;
+    assert_eq!((status, &peer["data"]["state"]), (200, &json!("stale")), "it was not judged for that profile");
+    assert_eq!(peer["data"]["conformance"]["problem"], "these requirements did not pass: FED-001");
+    let (status, peer) = of_a.call(Method::DELETE, "/hub-b.example/conformance", None).await;
+    assert_eq!((status, &peer["data"]["state"]), (200, &json!("active")));
+    assert_eq!(of_a.call(Method::DELETE, "/hub-c.example/conformance", None).await.0, 404);
 }

@@ -309,9 +309,17 @@ impl RemoteRuns for MemoryRuns {
 pub struct MemoryPeers {
     pub records: Mutex<BTreeMap<String, PeerRecord>>,
     pub agents: Mutex<Vec<DirectoryEntry>>,
+    pub conformance: Mutex<Option<String>>,
 }
 #[async_trait]
 impl PeerStore for MemoryPeers {
+    async fn conformance(&self, _: &str) -> Result<Option<String>> {
+        Ok(self.conformance.lock().unwrap().clone())
+    }
+    async fn publish_conformance(&self, _: &str, document: &str) -> Result<()> {
+        *self.conformance.lock().unwrap() = Some(document.to_owned());
+        Ok(())
+    }
     async fn all(&self) -> Result<Vec<PeerRecord>> {
         Ok(self.records.lock().unwrap().values().cloned().collect())
     }

@@ -23,6 +23,7 @@ use aiox_federation::{
 use aiox_model::{
     EnvelopeId, RunId,
     federation::{Delegation, EnvelopeHeader, NodeId, Party, PeerRecord, PeerState, RunCreate, envelope_type},
+    v1::federation::Stack,
 };
 use aiox_testkit::responses::{Judge, Witness};
 use bytes::Bytes;
@@ -61,6 +62,7 @@ pub struct Hub {
     pub authority: Authority,
     pub pair: Pair,
     pub token_key: SigningKey,
+    keys: [PrivateKeyDer<'static>; 2],
     pub roster: Arc<Roster>,
     pub records: Mutex<Vec<PeerRecord>>,
     pub links: Arc<Links>,
@@ -109,6 +111,7 @@ impl Hub {
             authority,
             pair,
             token_key: SigningKey::from_pkcs8(token.secret_der()).unwrap(),
+            keys: [token, envelope],
             roster,
             records: Mutex::default(),
             clock,
@@ -149,6 +152,14 @@ impl Hub {
         tokio::spawn(async move { listener::serve(socket, &local, roster, router, limits, stop).await.unwrap() });
     }
 
+    /// This hub as it would be with another program.
+    pub fn with_build(&self, digest: &str) -> LocalNode {
+        let mut stack = Stack::untold(&self.domain);
+        stack.peer.build.digest = Some(digest.to_owned());
+        let [token, envelope] = &self.keys;
+        LocalNode::new(self.pair.0.clone(), self.pair.1.clone_key(), token, envelope).unwrap().with_stack(&stack)
+    }
+
     pub fn document(&self) -> Value {
         let now = SystemClock.now();
         let endpoint = format!("https://{}", self.address);
@@ -171,6 +182,7 @@ impl Hub {
             agents: vec!["writer".to_owned()],
             operations: allow.operations,
             quotas: allow.quotas,
+            conformance: None,
             created_at: now,
             updated_at: now,
         }

@@ -66,6 +66,7 @@ impl Site {
         let node = LocalNode::new(chain, key, &token, &load_key("federation.envelope_key", &paths.envelope_key()).unwrap()).unwrap();
         let mut stack = Stack::untold(&self.domain);
         stack.peer.region = "test-region".to_owned();
+        stack.peer.build.digest = Some("a-program".to_owned());
         node.with_stack(&stack)
     }
 
@@ -141,6 +142,7 @@ impl MeshHub {
             web_roots: vec![],
             skew: DEFAULT_SKEW,
             limits: ListenerLimits::default(),
+            musts: [("RUN-001", "core"), ("FED-001", "federation")].map(|(id, profile)| (id.into(), profile.into())).into(),
         };
         let guard = Arc::new(MemoryReplayGuard::new(clock.clone()));
         let federation = Arc::new(Federation::start(outward, durable, guard, Arc::new(MemoryLimiter::default()), options).await.unwrap());

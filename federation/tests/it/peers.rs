@@ -5,9 +5,10 @@ use aiox_crypto::system::SystemClock;
 use std::sync::{Arc, Mutex};
 
 use aiox_federation::{
+    conformance::Must,
     fetch::Fetcher,
     peers::{Allowances, PeerError, Peers},
-    publish::{self, Publisher},
+    publish::{self, Published, Publisher},
     trust::{self, Publication, TrustError},
 };
 use aiox_model::federation::PeerState;
@@ -26,15 +27,20 @@ async fn site(document: Arc<Mutex<Value>>) -> String {
     serve_router(Router::new().route(trust::PATH, get(serve)).with_state(document)).await
 }
 
-async fn serve_router(router: Router) -> String {
+pub async fn serve_router(router: Router) -> String {
     let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = socket.local_addr().unwrap();
     tokio::spawn(async move { axum::serve(socket, router).await.unwrap() });
     format!("http://{address}")
 }
 
-fn peers(hub: &Hub, store: Arc<MemoryPeers>) -> Peers {
-    Peers::new(hub.local.clone(), hub.links.clone(), store, Fetcher::new(&[]).unwrap(), hub.clock.clone(), hub.audit.clone())
+pub fn peers(hub: &Hub, store: Arc<MemoryPeers>) -> Peers {
+    Peers::new(hub.local.clone(), hub.links.clone(), store, Fetcher::new(&[]).unwrap(), hub.clock.clone(), hub.audit.clone(), musts())
+}
+
+/// What this hub asks of a peer whose record wants a conformance result.
+pub fn musts() -> Vec<Must> {
+    [("RUN-001", "core"), ("RUN-002", "core"), ("FED-001", "federation")].map(|(id, profile)| (id.into(), profile.into())).into()
 }
 
 fn document(hub: &Hub, sequence: u64, seconds: i64) -> Value {
@@ -49,7 +55,7 @@ async fn a_peer_is_proposed_confirmed_suspended_resumed_and_removed() {
     let (a, b) = (Hub::start("hub-a.example").await, Hub::start("hub-b.example").await);
     let roots = vec![CertificateDer::from_pem_slice(b.authority.certificate_pem().as_bytes()).unwrap()];
     let publisher = Arc::new(Publisher::new(b.local.clone(), format!("https://{}", b.address), roots, b.clock.clone()));
-    let url = serve_router(publish::routes(publisher.clone())).await;
+    let url = serve_router(publish::routes(Published { publisher: publisher.clone(), store: Arc::<MemoryPeers>::default() })).await;
     let store = Arc::<MemoryPeers>::default();
     let peers = peers(&a, store.clone());
     b.trusts(&a, |_| {});

@@ -17,7 +17,7 @@ use aiox_store::{
 };
 use secrecy::SecretString;
 
-use super::{Tenants, records};
+use super::{Answered, Repeatable, Tenants, records};
 use crate::{
     accounts::{KEY_PREFIX, hex_of},
     vault::scram_place,
@@ -28,12 +28,19 @@ const KIND: &str = "service_token";
 const SHOWN: u32 = 1000;
 
 impl Tenants {
-    /// Issues a token. Its secret is in the answer and nowhere else.
+    /// Issues a token, once for a request that may come again. Its secret is in the first answer and nowhere else.
     ///
     /// # Errors
     /// As [`Tenants::read`]; [`Error::Invalid`] for wrong members, [`Error::Forbidden`] for a standing or scopes above the caller's,
-    /// [`Error::NotFound`] for a principal that is no service of the tenant.
-    pub async fn issue_token(&self, caller: &Caller, tenant: &str, new: TokenCreate) -> Result<Token> {
+    /// [`Error::NotFound`] for a principal that is no service of the tenant, [`Error::Conflict`] for a key that was used for another
+    /// request.
+    pub async fn issue_token(
+        &self,
+        caller: &Caller,
+        tenant: &str,
+        new: TokenCreate,
+        repeatable: Option<Repeatable>,
+    ) -> Result<Answered<Token>> {
         const ACTION: &str = "tokens.issue";
         let row = self.mine(caller, ACTION, tenant).await?;
         let name = new.name.unwrap_or_else(|| "service".into());
@@ -68,16 +75,21 @@ impl Tenants {
             created_at: now,
             expires_at: new.expires_at,
         };
-        let role = account.role;
+        let (operation, token) =
+            (format!("{ACTION} {}", row.id), ServiceTokenRow { key: key.clone(), role: account.role, rotated_at: None });
+        let token = view(&row, token);
         let secret = self.secret();
         let mut tx = self.store.begin().await?;
+        if let Some(first) = self.first(&mut tx, caller, &operation, repeatable.as_ref(), &token).await? {
+            return Ok(first);
+        }
         if fresh && !accounts::insert_user(&mut tx, &account).await? {
             return Err(Error::internal("the name of a new service is taken"));
         }
         service_tokens::insert(&mut tx, row.id, &key, &sha256(secret.as_bytes()), &caller.principal.key()).await?;
         self.record(&mut tx, caller, ACTION, row.id, key.id).await?;
         tx.commit().await?;
-        Ok(Token { secret: Some(secret), ..view(&row, ServiceTokenRow { key, role, rotated_at: None }) })
+        Ok(Answered::now(Token { secret: Some(secret), ..token }))
     }
 
     /// The living tokens of a tenant, newest first.
@@ -90,11 +102,19 @@ impl Tenants {
         Ok(found.into_iter().map(|token| view(&row, token)).collect())
     }
 
-    /// Gives a token a new secret, which is in the answer and nowhere else. The old one is dead at once.
+    /// Gives a token a new secret, once for a request that may come again. It is in the first answer and nowhere else; the old one is dead
+    /// at once.
     ///
     /// # Errors
-    /// As [`Tenants::read`]; [`Error::NotFound`] for tokens of others, revoked and expired ones.
-    pub async fn rotate_token(&self, caller: &Caller, tenant: &str, token: &str) -> Result<Token> {
+    /// As [`Tenants::read`]; [`Error::NotFound`] for tokens of others, revoked and expired ones, [`Error::Conflict`] for a key that was
+    /// used for another request.
+    pub async fn rotate_token(
+        &self,
+        caller: &Caller,
+        tenant: &str,
+        token: &str,
+        repeatable: Option<Repeatable>,
+    ) -> Result<Answered<Token>> {
         const ACTION: &str = "tokens.rotate";
         let row = self.mine(caller, ACTION, tenant).await?;
         let id: ApiKeyId = token.parse().map_err(|_| Error::NotFound("token"))?;
@@ -106,12 +126,16 @@ impl Tenants {
         if found.role > caller.role {
             return Err(Error::forbidden("forbidden", "nobody can rotate a token of a role above their own"));
         }
+        let rotated = view(&row, ServiceTokenRow { rotated_at: Some(now), ..found });
+        if let Some(first) = self.first(&mut tx, caller, &format!("{ACTION} {id}"), repeatable.as_ref(), &rotated).await? {
+            return Ok(first);
+        }
         if !service_tokens::rotate(&mut tx, row.id, id, &sha256(secret.as_bytes()), now).await? {
             return Err(Error::NotFound("token"));
         }
         self.record(&mut tx, caller, ACTION, row.id, id).await?;
         tx.commit().await?;
-        Ok(Token { secret: Some(secret), ..view(&row, ServiceTokenRow { rotated_at: Some(now), ..found }) })
+        Ok(Answered::now(Token { secret: Some(secret), ..rotated }))
     }
 
     /// Ends a token.

@@ -128,10 +128,15 @@ both_dbs!(an_api_key_does_what_it_may_and_no_more, |db| async move {
     assert_eq!(caller.scopes, [Scope::RunsRead]);
     assert_eq!(caller.principal.key(), alice.principal.key());
     assert_eq!(world.accounts.keys(&alice).await.unwrap()[0].secret, None, "shown once");
+    let aliases = key(&["runs:write", "events:read", "runs:cancel", "events:write"], None);
+    assert_eq!(
+        world.accounts.create_key(&alice, aliases).await.unwrap().scopes,
+        ["runs:create", "runs:cancel", "runs:forward", "runs:read", "events:ingest"]
+    );
     for scope in ["accounts:admin", "nonsense"] {
         world.accounts.create_key(&alice, key(&[scope], None)).await.map(drop).unwrap_err();
     }
-    let error = world.accounts.create_key(&caller, key(&["runs:create"], None)).await.map(drop).unwrap_err();
+    let error = world.accounts.create_key(&caller, key(&["runs:write"], None)).await.map(drop).unwrap_err();
     assert_eq!(error.code(), "forbidden", "a key makes no key that may more than itself");
     let agent = world.agent(&alice, "helper").await;
     let error = world.runs.submit(&caller, world.message(&agent, "hello")).await.map(drop).unwrap_err();

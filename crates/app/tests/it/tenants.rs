@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use aiox_app::{AuditQuery, NewRun, accounts::Origin};
+use aiox_app::{Answered, AuditQuery, NewRun, Repeatable, accounts::Origin};
 use aiox_core::{Caller, Door, Error, Role, Scope, tenant};
 use aiox_model::{
     TenantId, TraceId,
@@ -26,7 +26,7 @@ async fn root(world: &World) -> Caller {
 
 /// A tenant with this id, and its id inside.
 async fn made(world: &World, root: &Caller, id: &str) -> (Tenant, TenantId) {
-    let tenant = world.tenants.create(root, wanted(json!({ "tenant_id": id }))).await.unwrap();
+    let tenant = world.tenants.create(root, wanted(json!({ "tenant_id": id })), None).await.unwrap().value;
     let inside = world.tenants.book().find(id).await.unwrap().unwrap();
     (tenant, inside)
 }
@@ -51,10 +51,10 @@ both_dbs!(a_tenant_is_made_read_changed_switched_and_deleted_with_one_record_eac
         "quotas": { "runs": { "max_concurrent_runs": 3, "run_create_qps": 5 } },
         "entitlements": { "tool_ids_allowed": [] }, "policy": { "denied_models": ["m"] },
     });
-    let tenant = world.tenants.create(&root, wanted(body.clone())).await.unwrap();
+    let tenant = world.tenants.create(&root, wanted(body.clone()), None).await.unwrap().value;
     assert_eq!((tenant.tenant_id.as_str(), tenant.status.as_str(), tenant.plan_tier.as_str()), ("tnt_acme", "active", "gold"));
     assert_eq!(serde_json::to_value(&tenant.quotas).unwrap(), body["quotas"]);
-    assert_eq!(world.tenants.create(&root, wanted(body)).await.unwrap_err().code(), "conflict");
+    assert_eq!(world.tenants.create(&root, wanted(body), None).await.unwrap_err().code(), "conflict");
 
     let changed =
         patch(json!({ "name": "Other", "quotas": { "runs": { "run_create_qps": null, "run_create_burst": 2 } }, "metadata": null }));
@@ -74,7 +74,7 @@ both_dbs!(a_tenant_is_made_read_changed_switched_and_deleted_with_one_record_eac
     assert_eq!(world.tenants.delete(&root, "tnt_acme", None).await.unwrap_err().code(), "invalid_request");
     world.tenants.delete(&root, "tnt_acme", Some("tnt_acme")).await.unwrap();
     assert_eq!(world.tenants.read(&root, "tnt_acme").await.unwrap_err().code(), "not_found");
-    assert_eq!(world.tenants.create(&root, wanted(json!({ "tenant_id": "tnt_acme" }))).await.unwrap_err().code(), "conflict");
+    assert_eq!(world.tenants.create(&root, wanted(json!({ "tenant_id": "tnt_acme" })), None).await.unwrap_err().code(), "conflict");
     let listed = world.tenants.list(&root, "", 10).await.unwrap().0;
     assert!(listed.iter().all(|tenant| tenant.tenant_id != "tnt_acme") && listed.len() == 1);
 
@@ -120,9 +120,9 @@ both_dbs!(a_tenant_admin_sees_the_own_tenant_alone, |db| async move {
             tenants.patch(&admin, id, Map::new()).await.unwrap_err(),
             tenants.delete(&admin, id, Some(id)).await.unwrap_err(),
             tenants.set_enabled(&admin, id, false).await.unwrap_err(),
-            tenants.issue_token(&admin, id, TokenCreate::default()).await.map(drop).unwrap_err(),
+            tenants.issue_token(&admin, id, TokenCreate::default(), None).await.map(drop).unwrap_err(),
             tenants.tokens(&admin, id).await.map(drop).unwrap_err(),
-            tenants.rotate_token(&admin, id, "key_00000000000000000000000001").await.map(drop).unwrap_err(),
+            tenants.rotate_token(&admin, id, "key_00000000000000000000000001", None).await.map(drop).unwrap_err(),
             tenants.revoke_token(&admin, id, "key_00000000000000000000000001").await.unwrap_err(),
             tenants.audit(&admin, AuditQuery { tenant: Some(id.into()), ..AuditQuery::default() }).await.unwrap_err(),
         ];
@@ -139,7 +139,7 @@ both_dbs!(a_tenant_admin_sees_the_own_tenant_alone, |db| async move {
         assert_eq!(tenants.patch(&admin, "tnt_mine", patch(body)).await.unwrap_err().code(), "forbidden");
     }
     for error in [
-        tenants.create(&admin, TenantCreate::default()).await.map(drop).unwrap_err(),
+        tenants.create(&admin, TenantCreate::default(), None).await.map(drop).unwrap_err(),
         tenants.set_enabled(&admin, "tnt_mine", false).await.map(drop).unwrap_err(),
         tenants.delete(&admin, "tnt_mine", Some("tnt_mine")).await.unwrap_err(),
     ] {
@@ -183,7 +183,7 @@ both_dbs!(a_disabled_tenants_credentials_stop_at_once_and_work_again_when_it_is_
     let (_, mine) = made(&world, &root, "tnt_mine").await;
     let alice = world.user_of(mine, "alice", Role::User).await;
     let agent = world.agent_with(&alice, "helper", json!({ "visibility": "public" })).await;
-    let secret = world.tenants.issue_token(&root, "tnt_mine", TokenCreate::default()).await.unwrap().secret.unwrap();
+    let secret = world.tenants.issue_token(&root, "tnt_mine", TokenCreate::default(), None).await.unwrap().value.secret.unwrap();
     assert!(authenticated(&world, &secret).await.is_ok());
     let jid = "alice@hub-a.example".parse().unwrap();
     let stranger = world.caller("bob@hub-b.example").await;
@@ -242,7 +242,7 @@ both_dbs!(a_service_token_acts_as_its_service_until_it_is_rotated_or_revoked, |d
         scopes: Some(vec!["runs:write".into(), "agents:write".into(), "agents:read".into()]),
         ..TokenCreate::default()
     };
-    let token = world.tenants.issue_token(&root, "tnt_mine", new).await.unwrap();
+    let token = world.tenants.issue_token(&root, "tnt_mine", new, None).await.unwrap().value;
     assert_eq!((token.role.as_str(), token.tenant_id.as_str()), ("tenant_service", "tnt_mine"));
     assert_eq!(token.scopes, ["runs:create", "runs:cancel", "runs:forward", "agents:write", "agents:read"]);
     let first = token.secret.clone().unwrap();
@@ -256,13 +256,13 @@ both_dbs!(a_service_token_acts_as_its_service_until_it_is_rotated_or_revoked, |d
     assert_eq!(world.ended(run).await.output.as_deref(), Some("answer to hello"));
     // The same service gets a second token; nobody signs in with a password.
     let again = TokenCreate { principal_id: Some(token.principal_id.clone()), ..TokenCreate::default() };
-    let second = world.tenants.issue_token(&root, "tnt_mine", again).await.unwrap();
+    let second = world.tenants.issue_token(&root, "tnt_mine", again, None).await.unwrap().value;
     assert_eq!(second.principal_id, token.principal_id);
     assert!(second.scopes.iter().any(|scope| scope == "models:invoke"));
     let login = serde_json::from_value(json!({ "username": service.principal.jid().local(), "password": "none" })).unwrap();
     assert_eq!(world.accounts.login(login, origin(&world)).await.map(drop).unwrap_err().code(), "unauthorized");
 
-    let rotated = world.tenants.rotate_token(&root, "tnt_mine", &token.token_id).await.unwrap();
+    let rotated = world.tenants.rotate_token(&root, "tnt_mine", &token.token_id, None).await.unwrap().value;
     assert!(rotated.rotated_at.is_some() && rotated.token_id == token.token_id);
     assert_eq!(authenticated(&world, &first).await.unwrap_err().code(), "unauthorized");
     let fresh = rotated.secret.unwrap();
@@ -272,7 +272,7 @@ both_dbs!(a_service_token_acts_as_its_service_until_it_is_rotated_or_revoked, |d
     world.tenants.revoke_token(&root, "tnt_mine", &token.token_id).await.unwrap();
     assert_eq!(authenticated(&world, &fresh).await.unwrap_err().code(), "unauthorized");
     assert_eq!(world.tenants.revoke_token(&root, "tnt_mine", &token.token_id).await.unwrap_err().code(), "not_found");
-    let rotate = world.tenants.rotate_token(&root, "tnt_mine", &token.token_id).await;
+    let rotate = world.tenants.rotate_token(&root, "tnt_mine", &token.token_id, None).await;
     assert_eq!(rotate.map(drop).unwrap_err().code(), "not_found");
     assert!(authenticated(&world, &second.secret.unwrap()).await.is_ok(), "the other token is not concerned");
 
@@ -292,7 +292,7 @@ both_dbs!(nobody_gives_a_token_more_than_they_have, |db| async move {
     let alice = world.user_of(mine, "alice", Role::User).await;
     let issue = async |caller: &Caller, body: Value| {
         let new: TokenCreate = serde_json::from_value(body).unwrap();
-        world.tenants.issue_token(caller, "tnt_mine", new).await
+        world.tenants.issue_token(caller, "tnt_mine", new, None).await.map(|issued| issued.value)
     };
     let code = |result: aiox_core::Result<_>| result.map(|_: aiox_model::v1::tenants::Token| ()).unwrap_err().code();
     assert_eq!(code(issue(&admin, json!({ "role": "platform_admin" })).await), "invalid_request");
@@ -462,4 +462,78 @@ both_dbs!(another_process_on_the_same_postgres_hears_of_a_change, |db| async mov
     assert!(other.tenants.book().admit(mine).await.is_ok());
     other.clock.advance(3);
     assert_eq!(other.tenants.book().admit(mine).await.is_err(), shared);
+});
+
+fn keyed(key: &str, body: Value) -> Option<Repeatable> {
+    Some(Repeatable { key: key.into(), body })
+}
+
+both_dbs!(a_request_of_administration_with_a_key_acts_once, |db| async move {
+    let world = World::on(db).await;
+    let (root, other) = (root(&world).await, world.user_of(world.tenant, "other", Role::PlatformAdmin).await);
+    let body = json!({ "name": "Acme" });
+    let create =
+        async |who: &Caller, key: &str, body: &Value| world.tenants.create(who, wanted(body.clone()), keyed(key, body.clone())).await;
+
+    // However many come at once, one acts; the others get its answer.
+    let all = futures::future::join_all((0..20).map(|_| create(&root, "k", &body))).await;
+    let all: Vec<_> = all.into_iter().map(Result::unwrap).collect();
+    assert_eq!(all.iter().filter(|answer| !answer.replayed).count(), 1);
+    assert!(all.iter().all(|answer| answer.value == all[0].value));
+    let first = all[0].value.clone();
+    // The first answer, whatever became of the tenant since, and over a restart.
+    world.tenants.set_enabled(&root, &first.tenant_id, false).await.unwrap();
+    let world = world.restart().await;
+    let create =
+        async |who: &Caller, key: &str, body: &Value| world.tenants.create(who, wanted(body.clone()), keyed(key, body.clone())).await;
+    assert_eq!(create(&root, "k", &body).await.unwrap(), Answered { value: first.clone(), replayed: true });
+    assert_eq!(create(&root, "k", &json!({ "name": "Other" })).await.unwrap_err().code(), "conflict");
+    // Somebody else's key, and another key, are others.
+    assert!(!create(&other, "k", &body).await.unwrap().replayed && !create(&root, "l", &body).await.unwrap().replayed);
+    let made = records(&world, &root, AuditQuery { action: Some("tenants.create".into()), ..AuditQuery::default() }).await;
+    assert_eq!(made.len(), 3, "whoever is answered by a key leaves no record");
+    // What failed keeps no key, and a key is asked only of those who may.
+    let taken = json!({ "tenant_id": first.tenant_id });
+    assert_eq!(create(&root, "m", &taken).await.unwrap_err().code(), "conflict");
+    assert!(!create(&root, "m", &body).await.unwrap().replayed);
+    let user = world.user("user").await;
+    assert_eq!(create(&user, "k", &body).await.unwrap_err().code(), "forbidden");
+
+    // A day later the key is free.
+    world.clock.advance(23 * 3600);
+    world.tenants.tidy().await.unwrap();
+    assert!(create(&root, "k", &body).await.unwrap().replayed);
+    world.clock.advance(2 * 3600);
+    world.tenants.tidy().await.unwrap();
+    assert!(!create(&root, "k", &body).await.unwrap().replayed);
+});
+
+both_dbs!(a_token_is_issued_and_rotated_once_and_its_secret_is_kept_nowhere, |db| async move {
+    let world = World::on(db).await;
+    let root = root(&world).await;
+    made(&world, &root, "tnt_mine").await;
+    made(&world, &root, "tnt_other").await;
+    let issue =
+        async |tenant: &str| world.tenants.issue_token(&root, tenant, TokenCreate::default(), keyed("k", Value::Null)).await.unwrap();
+    let (first, again) = (issue("tnt_mine").await, issue("tnt_mine").await);
+    let secret = first.value.secret.clone().unwrap();
+    assert_eq!((first.replayed, again.replayed, again.value.secret), (false, true, None));
+    assert_eq!(first.value.token_id, again.value.token_id);
+    assert!(!issue("tnt_other").await.replayed, "another tenant's tokens are another operation");
+    assert_eq!(world.tenants.tokens(&root, "tnt_mine").await.unwrap().len(), 1);
+
+    let id = first.value.token_id.clone();
+    let rotate = async |key: &str| world.tenants.rotate_token(&root, "tnt_mine", &id, keyed(key, Value::Null)).await.unwrap();
+    let (rotated, again) = (rotate("k").await, rotate("k").await);
+    let fresh = rotated.value.secret.clone().unwrap();
+    assert_eq!(
+        (rotated.replayed, again.replayed, again.value.secret, again.value.rotated_at),
+        (false, true, None, rotated.value.rotated_at)
+    );
+    assert!(authenticated(&world, &fresh).await.is_ok() && authenticated(&world, &secret).await.is_err());
+    assert!(!rotate("l").await.replayed && authenticated(&world, &fresh).await.is_err());
+
+    assert_eq!(world.database.number("SELECT COUNT(*) FROM idempotency_keys").await, 4);
+    let kept = world.database.number("SELECT COUNT(*) FROM idempotency_keys WHERE answer LIKE '%aiox_key_%'").await;
+    assert_eq!(kept, 0, "no secret is kept");
 });

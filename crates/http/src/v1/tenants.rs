@@ -1,18 +1,23 @@
 //! Administration of tenants, their service tokens, and the audit log.
 
-use aiox_app::AuditQuery;
+use aiox_app::{AuditQuery, Repeatable};
 use aiox_core::Error;
 use aiox_model::{
     Ts,
     v1::tenants::{AuditPage, Deleted, Tenant, TenantBody, TenantCreate, TenantList, TokenBody, TokenCreate, TokenList},
 };
-use axum::{Json, extract::State, response::IntoResponse};
-use http::StatusCode;
+use axum::{
+    Json,
+    extract::State,
+    response::{IntoResponse, Response},
+};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use utoipa::IntoParams;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
+use super::runs::{self, REPLAYED};
 use crate::{
     auth::Signed,
     documented::{V1Conflicting, V1Gated, V1Invalid, V1NotFound, V1Sized},
@@ -102,6 +107,25 @@ fn wanted(body: Map<String, Value>) -> Result<TenantCreate> {
     typed("", &Value::Object(inner(body, &TENANT)?))
 }
 
+/// What the request is compared by if it comes again. The key goes out of the body: in the header or there, it is the same one.
+fn repeatable(headers: &HeaderMap, body: &mut Map<String, Value>) -> Result<Option<Repeatable>> {
+    let named = match body.shift_remove("idempotency_key") {
+        None => None,
+        Some(Value::String(key)) if (1..=256).contains(&key.len()) => Some(key),
+        Some(_) => return Err(Error::invalid("idempotency_key", "must be a text of 1 to 256 bytes").into()),
+    };
+    Ok(runs::key(headers, named)?.map(|key| Repeatable { key, body: Value::Object(body.clone()) }))
+}
+
+/// The answer to a request that made something, now or the first time.
+fn answered(fresh: StatusCode, replayed: bool, body: impl IntoResponse) -> Response {
+    if replayed {
+        (StatusCode::OK, [(REPLAYED, HeaderValue::from_static("true"))], body).into_response()
+    } else {
+        (fresh, body).into_response()
+    }
+}
+
 fn one(tenant: Tenant, names: &Names) -> Json<TenantBody> {
     Json(TenantBody { tenant, correlation_id: names.correlation.to_string() })
 }
@@ -134,23 +158,35 @@ pub(super) async fn list(
 ///
 /// Needs an administrator of the platform. The body is the tenant itself, or has it under `tenant` or `tenant_create`; members that are
 /// not known are ignored. A tenant without quotas has the node's limits at `/v1`.
+///
+/// With an idempotency key, in the header or as the member `idempotency_key` of the body, the same request makes one tenant: the second one
+/// is answered with 200, the first answer and the header `Idempotency-Replayed: true`; another body under that key is 409. A key is
+/// remembered for 24 h.
 #[utoipa::path(
     post,
     path = "/v1/admin/tenants",
     tag = "tenants",
     operation_id = "create_tenant",
     security(("bearer" = ["tenants:admin"]), ("api_key" = ["tenants:admin"])),
+    params(("Idempotency-Key" = Option<String>, Header, description = "1 to 256 bytes: the same request under it acts once.")),
     request_body = TenantCreate,
-    responses((status = 201, description = "The tenant.", body = TenantBody), V1Gated, V1Invalid, V1Sized, V1Conflicting)
+    responses(
+        (status = 201, description = "The tenant.", body = TenantBody),
+        (status = 200, description = "The tenant as the first request with this key made it.", body = TenantBody,
+            headers(("Idempotency-Replayed" = bool, description = "`true`."))),
+        V1Gated, V1Invalid, V1Sized, V1Conflicting
+    )
 )]
 pub(super) async fn create(
     State(app): State<App>,
     Signed(caller): Signed,
     names: Names,
-    Body(body): Body<Map<String, Value>>,
-) -> Result<impl IntoResponse> {
-    let tenant = app.tenants.create(&caller, wanted(body)?).await?;
-    Ok((StatusCode::CREATED, one(tenant, &names)))
+    headers: HeaderMap,
+    Body(mut body): Body<Map<String, Value>>,
+) -> Result<Response> {
+    let repeatable = repeatable(&headers, &mut body)?;
+    let made = app.tenants.create(&caller, wanted(body)?, repeatable).await?;
+    Ok(answered(StatusCode::CREATED, made.replayed, one(made.value, &names)))
 }
 
 /// Read a tenant
@@ -318,48 +354,75 @@ pub(super) async fn tokens(
 /// A credential of a program that acts in the tenant, for `Authorization: Bearer` or `X-API-Key`. Its `secret` is in this answer and
 /// nowhere else; the hub keeps its hash. The body may be absent, be the token, or have it under `token`. Standing and scopes never exceed
 /// the caller's.
+///
+/// With an idempotency key, in the header or as the member `idempotency_key` of the body, the same request issues one token. The second one
+/// is answered with 200, the token without its secret, and the header `Idempotency-Replayed: true`: who lost the secret rotates the token.
 #[utoipa::path(
     post,
     path = "/v1/admin/tenants/{tenant_id}/tokens",
     tag = "tenants",
     operation_id = "issue_token",
     security(("bearer" = ["tenants:admin"]), ("api_key" = ["tenants:admin"])),
-    params(("tenant_id" = String, Path, description = "The tenant.")),
+    params(
+        ("tenant_id" = String, Path, description = "The tenant."),
+        ("Idempotency-Key" = Option<String>, Header, description = "1 to 256 bytes: the same request under it acts once.")
+    ),
     request_body = Option<TokenCreate>,
-    responses((status = 201, description = "The token with its secret.", body = TokenBody), V1Gated, V1Invalid, V1Sized, V1NotFound)
+    responses(
+        (status = 201, description = "The token with its secret.", body = TokenBody),
+        (status = 200, description = "The token that the first request with this key issued, without its secret.", body = TokenBody,
+            headers(("Idempotency-Replayed" = bool, description = "`true`."))),
+        V1Gated, V1Invalid, V1Sized, V1NotFound, V1Conflicting
+    )
 )]
 pub(super) async fn issue(
     State(app): State<App>,
     Signed(caller): Signed,
     names: Names,
     Place(id): Place<String>,
+    headers: HeaderMap,
     MaybeBody(body): MaybeBody<Map<String, Value>>,
-) -> Result<impl IntoResponse> {
-    let new: TokenCreate = typed("", &Value::Object(inner(body.unwrap_or_default(), &["token"])?))?;
-    let token = app.tenants.issue_token(&caller, &id, new).await?;
-    Ok((StatusCode::CREATED, Json(TokenBody { token, correlation_id: names.correlation.to_string() })))
+) -> Result<Response> {
+    let mut body = body.unwrap_or_default();
+    let repeatable = repeatable(&headers, &mut body)?;
+    let new: TokenCreate = typed("", &Value::Object(inner(body, &["token"])?))?;
+    let issued = app.tenants.issue_token(&caller, &id, new, repeatable).await?;
+    let body = Json(TokenBody { token: issued.value, correlation_id: names.correlation.to_string() });
+    Ok(answered(StatusCode::CREATED, issued.replayed, body))
 }
 
 /// Rotate a service token
 ///
-/// It gets a new secret, which is in this answer and nowhere else. The old one stops working at once.
+/// It gets a new secret, which is in this answer and nowhere else. The old one stops working at once. The second request with the same
+/// `Idempotency-Key` rotates nothing: its answer has the token without the secret, and the header `Idempotency-Replayed: true`.
 #[utoipa::path(
     post,
     path = "/v1/admin/tenants/{tenant_id}/tokens/{token_id}/~rotate",
     tag = "tenants",
     operation_id = "rotate_token",
     security(("bearer" = ["tenants:admin"]), ("api_key" = ["tenants:admin"])),
-    params(("tenant_id" = String, Path, description = "The tenant."), ("token_id" = String, Path, description = "The token.")),
-    responses((status = 200, description = "The token with its new secret.", body = TokenBody), V1Gated, V1NotFound)
+    params(
+        ("tenant_id" = String, Path, description = "The tenant."),
+        ("token_id" = String, Path, description = "The token."),
+        ("Idempotency-Key" = Option<String>, Header, description = "1 to 256 bytes: the same request under it acts once.")
+    ),
+    responses(
+        (status = 200, description = "The token with its new secret.", body = TokenBody,
+            headers(("Idempotency-Replayed" = bool, description = "`true` where an earlier request with this key rotated it: without the secret."))),
+        V1Gated, V1Invalid, V1NotFound, V1Conflicting
+    )
 )]
 pub(super) async fn rotate(
     State(app): State<App>,
     Signed(caller): Signed,
     names: Names,
     Place((tenant, token)): Place<(String, String)>,
-) -> Result<Json<TokenBody>> {
-    let token = app.tenants.rotate_token(&caller, &tenant, &token).await?;
-    Ok(Json(TokenBody { token, correlation_id: names.correlation.to_string() }))
+    headers: HeaderMap,
+) -> Result<Response> {
+    let repeatable = repeatable(&headers, &mut Map::new())?;
+    let rotated = app.tenants.rotate_token(&caller, &tenant, &token, repeatable).await?;
+    let body = Json(TokenBody { token: rotated.value, correlation_id: names.correlation.to_string() });
+    Ok(answered(StatusCode::OK, rotated.replayed, body))
 }
 
 /// Revoke a service token

@@ -130,6 +130,15 @@ async fn keys_work_in_both_headers_within_their_scopes_until_they_are_revoked() 
     assert!(listed.body["data"][0]["secret"].is_null() && !listed.body.to_string().contains(&secret));
     let more = hub.post("/api/v1/keys", &secret, json!({ "name": "more", "scopes": ["agents:write"] })).await;
     assert_eq!(more.status, 403);
+    let aliases = hub.post("/api/v1/keys", &token, json!({ "name": "writer", "scopes": ["runs:write", "events:read"] })).await;
+    assert_eq!(
+        (aliases.status, &aliases.body["data"]["scopes"]),
+        (201, &json!(["runs:create", "runs:cancel", "runs:forward", "runs:read"]))
+    );
+    let writer = aliases.body["data"]["secret"].as_str().unwrap();
+    let agent = hub.agent(&token, "A").await;
+    assert_eq!(hub.post(&format!("/v1/agents/{agent}/runs"), writer, json!({ "input": "x" })).await.status, 201);
+    assert_eq!(hub.get("/v1/agents", writer).await.status, 403);
     let id = made.body["data"]["id"].as_str().unwrap();
     assert_eq!(hub.send(Method::DELETE, &format!("/api/v1/keys/{id}"), &token, json!({})).await.status, 200);
     assert_eq!(hub.get("/api/v1/agents", &secret).await.status, 401);

@@ -241,3 +241,48 @@ async fn limits_of_a_tenant_are_answered_as_the_contract_says() {
     hub.send(Method::PATCH, &format!("{TENANTS}/tnt_a"), &root, json!({ "quotas": null })).await;
     assert!(ask().await.status().is_success(), "without limits of its own nothing limits it at /api/v1");
 }
+
+#[tokio::test]
+async fn administration_takes_idempotency_keys() {
+    let hub = Hub::start().await;
+    let root = hub.admin("root", Role::PlatformAdmin).await;
+    let send = async |path: &str, key: Option<&str>, body: Value| {
+        let mut request = hub.call(Method::POST, path).bearer_auth(&root).json(&body);
+        if let Some(key) = key {
+            request = request.header("Idempotency-Key", key);
+        }
+        Answer::of(request.send().await.unwrap()).await
+    };
+    let replayed = |answer: &Answer| answer.headers.get("idempotency-replayed").map(|value| value.to_str().unwrap().to_owned());
+    let body = json!({ "tenant": { "name": "Acme", "plan_tier": "gold" } });
+    let first = send(TENANTS, Some("k"), body.clone()).await;
+    assert_eq!((first.status, replayed(&first)), (201, None));
+    // In the header or in the body, and whatever the order of the members.
+    for again in [
+        send(TENANTS, Some("k"), body.clone()).await,
+        send(TENANTS, None, json!({ "idempotency_key": "k", "tenant": { "plan_tier": "gold", "name": "Acme" } })).await,
+    ] {
+        assert_eq!((again.status, replayed(&again).as_deref()), (200, Some("true")));
+        assert_eq!(again.body["tenant"], first.body["tenant"]);
+        assert_ne!(again.body["correlation_id"], first.body["correlation_id"]);
+    }
+    assert_eq!(hub.get(TENANTS, &root).await.body["tenants"].as_array().unwrap().len(), 2);
+    assert_eq!(code(&send(TENANTS, Some("k"), json!({ "tenant": { "name": "Other" } })).await), (409, "conflict"));
+    let long = "x".repeat(257);
+    for (key, member) in
+        [(Some("k"), json!("l")), (None, json!("")), (None, json!(5)), (Some(long.as_str()), json!(long)), (None, json!(long))]
+    {
+        assert_eq!(code(&send(TENANTS, key, json!({ "idempotency_key": member })).await), (400, "invalid_request"), "{key:?} {member}");
+    }
+
+    let tokens = format!("{TENANTS}/default/tokens");
+    let (issued, again) = (send(&tokens, Some("k"), json!({})).await, send(&tokens, Some("k"), json!({})).await);
+    assert_eq!((issued.status, again.status, replayed(&again).as_deref()), (201, 200, Some("true")));
+    assert!(issued.body["token"]["secret"].is_string() && again.body["token"].get("secret").is_none());
+    assert_eq!(code(&send(&tokens, Some("k"), json!({ "name": "other" })).await), (409, "conflict"));
+    let rotate = format!("{tokens}/{}:rotate", issued.body["token"]["token_id"].as_str().unwrap());
+    let (rotated, again) = (send(&rotate, Some("k"), json!({})).await, send(&rotate, Some("k"), json!({})).await);
+    assert_eq!((rotated.status, again.status, replayed(&rotated), replayed(&again).as_deref()), (200, 200, None, Some("true")));
+    let fresh = rotated.body["token"]["secret"].as_str().unwrap();
+    assert!(again.body["token"].get("secret").is_none() && hub.get("/api/v1/me", fresh).await.status == 200);
+}

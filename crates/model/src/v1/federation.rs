@@ -39,6 +39,9 @@ pub struct Build {
     pub git_sha: String,
     /// When it was built.
     pub timestamp: String,
+    /// SHA-256 of the program that runs, base64url without padding: what a signed conformance result names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
 }
 
 /// What a hub tells its peers of itself, in its trust document: who it is for programs and what it can do.

@@ -4,7 +4,7 @@ use aiox_core::quota::Limits;
 use aiox_store::{
     Accepted, Exhausted, Journal,
     audit::{self, AuditRow, Filter},
-    conversations, keys,
+    conformance, conversations, keys,
     keys::SealedKey,
     peers::{self, PeerRow},
     quotas::{self, Settle, Take},
@@ -206,4 +206,17 @@ both_dbs!(peers_and_their_agents, |db| async move {
     assert!(!peers::remove(&mut tx, "hub-b.example").await.unwrap());
     assert!(peers::agents(&mut tx, 10).await.unwrap().is_empty());
     tx.commit().await.unwrap();
+});
+
+both_dbs!(one_conformance_result_is_published_at_a_time, |db| async move {
+    let store = db.open().await;
+    let published = async || conformance::published(&mut store.read().await.unwrap(), "hub-a.example").await.unwrap();
+    assert_eq!(published().await, None);
+    for document in ["{\"suite\":1}", "{\"suite\":2}"] {
+        let mut tx = store.begin().await.unwrap();
+        conformance::publish(&mut tx, "hub-a.example", document, NOW).await.unwrap();
+        tx.commit().await.unwrap();
+        assert_eq!(published().await.as_deref(), Some(document));
+    }
+    assert_eq!(conformance::published(&mut store.read().await.unwrap(), "hub-b.example").await.unwrap(), None);
 });
