@@ -38,7 +38,7 @@ step "end to end: two hubs, two XMPP servers, real clients"
 result=0
 cases=$(mktemp)
 trap 'rm -f "$cases"' EXIT
-AIOX_BIN="$(realpath "$bin/aiox")" .aiox/tools/e2e/bin/python tests/e2e/run.py | tee "$cases" || result=$?
+AIOX_BIN="$(realpath "$bin/aiox")" scripts/with-postgres.sh .aiox/tools/e2e/bin/python tests/e2e/run.py | tee "$cases" || result=$?
 
 step "every operation of the documents was exercised"
 cargo run --quiet --locked -p xtask -- spec exercised || result=1

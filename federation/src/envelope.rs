@@ -7,7 +7,7 @@ use aiox_model::{
 };
 use serde_json::{Value, json};
 
-use crate::{local::LocalNode, roster::Peer, token::DEFAULT_SKEW, trust};
+use crate::{local::LocalNode, roster::Peer, trust};
 
 /// `typ` of an envelope's signature.
 pub const TYPE: &str = "aiox-envelope+jws";
@@ -127,11 +127,11 @@ pub fn prove(document: Value, sender: &NodeId, peer: &Peer) -> Result<Verified, 
 ///
 /// # Errors
 /// When it is for another hub, outside its times, or has gone round in a circle.
-pub fn admit(header: &EnvelopeHeader, peer: &Peer, local: &NodeId, now: Ts) -> Result<(), EnvelopeError> {
+pub fn admit(header: &EnvelopeHeader, peer: &Peer, local: &NodeId, skew: i64, now: Ts) -> Result<(), EnvelopeError> {
     if header.dest.node != *local {
         return Err(EnvelopeError::Destination);
     }
-    if header.expires <= now || header.expires <= header.created || header.created > now.plus_seconds(DEFAULT_SKEW) {
+    if header.expires <= now || header.expires <= header.created || header.created > now.plus_seconds(skew) {
         return Err(EnvelopeError::Expired);
     }
     if header.hop > peer.record.quotas.max_hop || header.path.len() != header.hop as usize || comes_back(header, local) {

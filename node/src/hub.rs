@@ -4,11 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use aiox_app::{
     Accounts, AccountsOptions, Agents, Contacts, Directory, Dispatch, DispatchOptions, Federated, HubNames, Ingest, ModelGateway, PeerBook,
-    Replies, Runs, RunsOptions, SignUp, TenantBook, Tenants, Urgency, Vault, WorkerCredentials, dispatch::Watch,
+    Replies, Runs, RunsOptions, SignUp, TenantBook, Tenants, Urgency, Vault, WorkerCredentials, dispatch::Watch, samples,
 };
 use aiox_bus::{MemoryEvents, MemoryQueue};
 use aiox_cache::{MemoryLimiter, MemoryReplayGuard};
-use aiox_config::{Engine, Settings};
+use aiox_config::{Engine, Mode, Settings};
 use aiox_core::{
     policy::Policy,
     ports::{Clock, Events, Ids, RateLimiter, WorkQueue},
@@ -248,11 +248,16 @@ impl Hub {
         })
     }
 
-    /// Starts what works beside the doors: time limits, lost leases, unfinished runs, retention.
+    /// Starts what works beside the doors: time limits, lost leases, unfinished runs, retention. Outside production the samples are made
+    /// first.
     ///
     /// # Errors
-    /// When unfinished runs cannot be read.
+    /// When unfinished runs cannot be read, or the samples cannot be written.
     pub async fn start_work(&mut self, tasks: &Supervisor) -> Result<()> {
+        if self.settings.hub.mode != Mode::Prod {
+            let made = samples::make(&self.store, &self.accounts, &self.agents, &*self.clock, &SystemIds).await;
+            made.map_err(|error| anyhow::anyhow!(error.chain())).context("the samples cannot be made")?;
+        }
         let found = self.dispatch.recover().await.context("unfinished runs cannot be read")?;
         if found > 0 {
             tracing::info!(runs = found, "unfinished runs wait again");

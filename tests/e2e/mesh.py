@@ -78,6 +78,19 @@ class Mesh:
         if not hasattr(self, "a"):
             self.a, self.b = map(_hub, json.loads(output)["hubs"])
 
+    def directory_of(self, hub: Hub) -> Path:
+        """Where the hub's settings and data are."""
+        return hub.credentials.parent
+
+    async def start_over(self, hub: Hub, settings: str) -> None:
+        """Stops everything, adds settings to a hub's file, and starts again without what any hub has stored."""
+        await self._down()
+        with (self.directory_of(hub) / "aiox.toml").open("a") as file:
+            file.write(settings)
+        for database in list(self.directory.glob("hub-*/data/aiox.sqlite*")):
+            database.unlink()
+        await self.up()
+
     async def _down(self) -> None:
         await self.aiox("down", patience=DOWN_TIME)
 

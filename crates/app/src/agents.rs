@@ -17,6 +17,7 @@ use aiox_store::{
     agents::{self, AgentRow, GrantRow, StoredConfig},
     audit::{self as audit_store, AuditRow, Filter},
 };
+use serde_json::Map;
 
 use crate::{
     AgentRef, Directory, Target, Vault, agent_config::parse_config, audit, narrowed::Narrowed, remote::remote_caller, vault::prompt_place,
@@ -92,6 +93,42 @@ impl Agents {
         caller.require(Scope::AgentsWrite)?;
         let owner = caller.principal.user().ok_or(Error::NotFound("agent"))?;
         rules::check_create(&new)?;
+        self.make(caller, owner, new).await
+    }
+
+    /// Makes the agents that a hub for trying out has from the start, unless they are there. What was changed or deleted since stays so.
+    ///
+    /// # Errors
+    /// Database errors.
+    pub(crate) async fn make_samples(&self, owner: &Caller) -> Result<()> {
+        let user = owner.principal.user().ok_or(Error::NotFound("account"))?;
+        for (handle, name) in rules::SAMPLES.into_iter().zip(["Demo Agent", "Sample Echo Agent"]) {
+            if agents::by_name(&mut self.store.read().await?, handle).await?.is_some() {
+                continue;
+            }
+            let sample = AgentCreate {
+                name: name.into(),
+                description: "Repeats what it is told, without any provider outside.".into(),
+                system_prompt: "Repeat what you are told.".into(),
+                personality_traits: Vec::new(),
+                llm_config: Map::from_iter([("provider".to_owned(), "echo".into())]),
+                capabilities: Map::new(),
+                memory_config: Map::new(),
+                governance: Map::new(),
+                tools: Map::new(),
+                visibility: Some(Visibility::Tenant),
+                handle: Some(handle.into()),
+            };
+            match self.make(owner, user, sample).await {
+                // Another process on this database was faster.
+                Ok(_) | Err(Error::Conflict { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    async fn make(&self, caller: &Caller, owner: UserId, new: AgentCreate) -> Result<Agent> {
         let id = AgentId(self.ids.uuid());
         let now = self.clock.now();
         let prompt_sealed = self.vault.seal(caller.tenant, &prompt_place(id.uuid()), new.system_prompt.as_bytes()).await?;

@@ -40,7 +40,7 @@ impl AgentRef {
             return text.parse().ok().map(Self::Jid);
         }
         let text = text.to_lowercase();
-        aiox_core::agent::handle(&text).is_ok().then_some(Self::Handle(text))
+        aiox_core::agent::names_an_agent(&text).then_some(Self::Handle(text))
     }
 }
 
@@ -191,6 +191,8 @@ mod tests {
         assert_eq!(AgentRef::parse("Helper"), Some(AgentRef::Handle("helper".into())));
         let jid = AgentRef::Jid("agent-0190f5fe-7c00-7000-8000-000000000001@agents.hub-b.example".parse().unwrap());
         assert_eq!(AgentRef::parse("spiffe://hub-b.example/agent/0190f5fe-7c00-7000-8000-000000000001"), Some(jid));
+        assert_eq!(AgentRef::parse("agt_demo"), Some(AgentRef::Handle("agt_demo".into())));
+        assert_eq!(AgentRef::parse("agt_other"), None);
         assert_eq!(AgentRef::parse("a b"), None);
         assert_eq!(AgentRef::parse(""), None);
     }

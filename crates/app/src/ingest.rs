@@ -14,6 +14,7 @@ use aiox_store::{
 use futures::Stream;
 use serde_json::json;
 use tokio::sync::Notify;
+use uuid::Uuid;
 
 use crate::{audit, whole::whole};
 
@@ -100,6 +101,7 @@ impl Ingest {
     }
 
     /// The events of a run that were brought into the caller's tenant after a sequence, in order, and those that come; until its end.
+    /// What comes before its turn waits for those before it.
     pub fn follow(&self, caller: &Caller, run: &str, mut after: u64) -> impl Stream<Item = Result<Event>> + Send + 'static {
         let (this, tenant, run) = (self.clone(), caller.tenant.uuid(), run.to_owned());
         async_stream::stream! {
@@ -116,11 +118,16 @@ impl Ingest {
                     Ok(page) => page,
                     Err(error) => { yield Err(error); return }
                 };
-                if page.is_empty() {
-                    added.await;
-                    continue;
-                }
+                let before = after;
                 for (sequence, document) in page {
+                    // One that is missing may still come, until the end of the run is here.
+                    if sequence != after + 1 {
+                        match this.end_of(tenant, &run).await {
+                            Ok(Some(_)) => {}
+                            Ok(None) => break,
+                            Err(error) => { yield Err(error); return }
+                        }
+                    }
                     after = sequence;
                     match serde_json::from_str::<Event>(&document) {
                         Ok(event) => {
@@ -131,6 +138,9 @@ impl Ingest {
                         Err(error) => { yield Err(Error::internal(error)); return }
                     }
                 }
+                if after == before {
+                    added.await;
+                }
             }
         }
     }
@@ -140,10 +150,14 @@ impl Ingest {
     /// # Errors
     /// Database errors.
     pub async fn end(&self, caller: &Caller, run: &str) -> Result<Option<u64>> {
+        self.end_of(caller.tenant.uuid(), run).await
+    }
+
+    async fn end_of(&self, tenant: Uuid, run: &str) -> Result<Option<u64>> {
         let mut after = 0;
         let mut db = self.store.read().await?;
         loop {
-            let page = ingested::events(&mut db, caller.tenant.uuid(), run, after, PAGE).await?;
+            let page = ingested::events(&mut db, tenant, run, after, PAGE).await?;
             let Some((last, _)) = page.last() else { return Ok(None) };
             after = *last;
             let found = page.iter().find(|(_, event)| serde_json::from_str(event).is_ok_and(|event| is_final(&event)));
@@ -159,7 +173,7 @@ fn is_final(event: &Event) -> bool {
     matches!(event.kind.as_str(), "agentos.run.completed" | "agentos.run.failed" | "agentos.run.canceled")
 }
 
-fn row(tenant: uuid::Uuid, source: &str, event: &Event, at: Ts) -> IngestedRow {
+fn row(tenant: Uuid, source: &str, event: &Event, at: Ts) -> IngestedRow {
     IngestedRow {
         tenant,
         source: source.to_owned(),

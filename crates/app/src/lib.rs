@@ -32,6 +32,7 @@ mod remote;
 mod replies;
 pub mod runs;
 mod same;
+pub mod samples;
 mod tenant_book;
 pub mod tenants;
 mod urgency;

@@ -284,6 +284,10 @@ mod tests {
     fn a_password_with_any_characters_reaches_the_database() {
         let settings = with(&[("DB_HOST", "db.internal"), ("DB_PASSWORD", "p@:/w#?&"), ("AIOX__DATABASE__ENGINE", "postgres")]).unwrap();
         assert_eq!(settings.database.postgres_url().unwrap(), "postgres://aiox:p%40%3A%2Fw%23%3F%26@db.internal:5433/aiox?sslmode=disable");
+        let mut socket = settings.database.clone();
+        socket.host = "/run/postgresql".into();
+        let url = socket.postgres_url().unwrap();
+        assert_eq!(url, "postgres://aiox:p%40%3A%2Fw%23%3F%26@%2Frun%2Fpostgresql:5433/aiox?sslmode=disable");
     }
 
     #[test]

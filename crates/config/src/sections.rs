@@ -120,7 +120,7 @@ pub enum Engine {
 pub struct Database {
     /// Which database.
     pub engine: Engine,
-    /// Host of Postgres.
+    /// Host of Postgres, or the directory of its Unix socket when it begins with `/`.
     pub host: String,
     /// Port of Postgres.
     pub port: u16,
@@ -181,7 +181,7 @@ impl Database {
         Ok(format!(
             "postgres://{}{password}@{}:{}/{}?sslmode={}",
             escape(&self.user),
-            self.host,
+            if self.host.starts_with('/') { escape(&self.host) } else { self.host.clone() },
             self.port,
             escape(&self.name),
             self.sslmode

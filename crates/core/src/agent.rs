@@ -153,6 +153,15 @@ pub fn handle(text: &str) -> Result<()> {
     }
 }
 
+/// The names of the agents that a hub for trying out has from the start. Nobody else can take them: other names do not begin so.
+pub const SAMPLES: [&str; 2] = ["agt_demo", "agt_sample_echo_v1"];
+
+/// Whether a text can be the readable name of an agent.
+#[must_use]
+pub fn names_an_agent(text: &str) -> bool {
+    handle(text).is_ok() || SAMPLES.contains(&text)
+}
+
 fn name(text: &str) -> Result<()> {
     let count = text.trim().chars().count();
     if (1..=255).contains(&count) && !text.chars().any(char::is_control) {

@@ -134,7 +134,7 @@ async fn judge_proven(shared: &Shared, who: &Authenticated, envelope: Verified) 
     if let Some(first) = door.inbox.seen(&who.identity.node, id).await? {
         return Ok(answered(shared, who, id, &digest, &first, true).await);
     }
-    if let Err(reason) = envelope::admit(&envelope.header, &who.peer, &door.local.id, door.clock.now()) {
+    if let Err(reason) = envelope::admit(&envelope.header, &who.peer, &door.local.id, door.skew, door.clock.now()) {
         shared.denied(who, "federation.envelope", reason.code()).await;
         return Ok(verdict(Verdict::Refused, reason.code()));
     }

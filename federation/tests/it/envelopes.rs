@@ -4,7 +4,10 @@ use aiox_core::ports::Clock as _;
 use aiox_crypto::system::SystemClock;
 use std::sync::atomic::Ordering;
 
-use aiox_federation::{envelope, roster::Peer};
+use aiox_federation::{
+    envelope::{self, EnvelopeError},
+    roster::Peer,
+};
 use aiox_model::{
     Ts,
     federation::{NodeId, PathEntry, envelope_type},
@@ -263,4 +266,14 @@ async fn the_published_vectors_hold() {
             Err(error) => assert_eq!(json!(error.code()), case["code"], "{}", case["name"]),
         }
     }
+}
+
+#[tokio::test]
+async fn a_clock_ahead_is_tolerated_as_far_as_the_setting_says() {
+    let (a, b) = two().await;
+    let (now, peer) = (SystemClock.now(), b.roster.peer("hub-a.example").unwrap());
+    let (mut header, _) = a.run_create(&b, "c1", "writer");
+    (header.created, header.expires) = (now.plus_seconds(100), now.plus_seconds(200));
+    let admit = |skew| envelope::admit(&header, &peer, &b.node, skew, now);
+    assert_eq!((admit(99), admit(100)), (Err(EnvelopeError::Expired), Ok(())));
 }

@@ -3,6 +3,7 @@
 
 mod process;
 mod provider;
+mod samples;
 mod start;
 mod stop;
 mod workers;

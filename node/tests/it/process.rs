@@ -77,7 +77,12 @@ impl Place {
 
     /// Starts the hub and waits until it says that it is up.
     pub async fn serve(&self) -> HubProcess {
-        let mut child = self.command(&["serve"], &[]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        self.serve_with(&[]).await
+    }
+
+    /// As [`serve`](Self::serve), with further settings.
+    pub async fn serve_with(&self, more: &[String]) -> HubProcess {
+        let mut child = self.command(&["serve"], more).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let (said, log) = watch::channel(String::new());
         let reader = tokio::spawn(async move {

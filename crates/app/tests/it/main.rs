@@ -6,8 +6,10 @@
 mod accounts;
 mod agents;
 mod cancel;
+mod ingest;
 mod peers;
 mod runs;
+mod samples;
 mod secrets;
 mod tenants;
 mod worker_credentials;

@@ -4,7 +4,9 @@ use aiox_core::quota::Limits;
 use aiox_store::{
     Accepted, Exhausted, Journal,
     audit::{self, AuditRow, Filter},
-    conformance, conversations, keys,
+    conformance, conversations,
+    ingested::{self, IngestedRow},
+    keys,
     keys::SealedKey,
     peers::{self, PeerRow},
     quotas::{self, Settle, Take},
@@ -219,4 +221,37 @@ both_dbs!(one_conformance_result_is_published_at_a_time, |db| async move {
         assert_eq!(published().await.as_deref(), Some(document));
     }
     assert_eq!(conformance::published(&mut store.read().await.unwrap(), "hub-b.example").await.unwrap(), None);
+});
+
+both_dbs!(an_ingested_event_counts_once_for_each_source_and_sequence, |db| async move {
+    let store = db.open().await;
+    let (tenant, other) = (id(), id());
+    let row = |tenant, source: &str, event: &str, sequence| IngestedRow {
+        tenant,
+        source: source.into(),
+        run: "run_x".into(),
+        event: event.into(),
+        sequence,
+        document: format!("{{\"event_id\":\"{event}\"}}"),
+        at: NOW,
+    };
+    let insert = async |row: IngestedRow| {
+        let mut tx = store.begin().await.unwrap();
+        let made = ingested::insert(&mut tx, &row).await.unwrap();
+        tx.commit().await.unwrap();
+        made
+    };
+    assert!(insert(row(tenant, "stk_b", "evt_2", 2)).await);
+    assert!(insert(row(tenant, "stk_b", "evt_1", 1)).await);
+    assert!(!insert(row(tenant, "stk_b", "evt_1", 1)).await, "it is there");
+    assert!(insert(row(tenant, "stk_c", "evt_1", 1)).await, "another source told the same");
+    assert!(!insert(row(tenant, "stk_c", "evt_9", 2)).await, "another event has that sequence");
+    assert!(insert(row(other, "stk_c", "evt_9", 2)).await, "in another tenant it is free");
+    let events = async |tenant, after, limit| {
+        let found = ingested::events(&mut store.read().await.unwrap(), tenant, "run_x", after, limit).await.unwrap();
+        found.into_iter().map(|(sequence, _)| sequence).collect::<Vec<_>>()
+    };
+    assert_eq!(events(tenant, 0, 10).await, [1, 2], "in order, each once");
+    assert_eq!((events(tenant, 1, 10).await, events(tenant, 0, 1).await), (vec![2], vec![1]));
+    assert_eq!(events(other, 0, 10).await, [2]);
 });
