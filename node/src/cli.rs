@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::operator::{server, site};
+use crate::{
+    operator::{server, site},
+    settings::Configured,
+};
 
 /// A hub for AI agents: federated, reachable by XMPP and REST.
 #[derive(Debug, Parser)]
@@ -140,17 +143,6 @@ pub struct Logs {
     /// Where.
     #[command(flatten)]
     pub place: Place,
-}
-
-/// A process that reads settings.
-#[derive(Debug, Clone, Args)]
-pub struct Configured {
-    /// TOML file with settings; the environment (`AIOX__SECTION__KEY`) wins over it
-    #[arg(long, short, env = "AIOX_CONFIG")]
-    pub config: Option<PathBuf>,
-    /// One setting, for instance `http.port=9000`; wins over everything
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    pub set: Vec<String>,
 }
 
 /// `aiox keys`.
