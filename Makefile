@@ -6,7 +6,7 @@ TARGET  ?= $(or $(CARGO_TARGET_DIR),target)
 OUTPUT   = $(TARGET)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
 AIOX     = $(OUTPUT)/aiox
 
-.PHONY: help up verify down build test lint fmt bench spec
+.PHONY: help up verify down build test conformance lint fmt bench spec
 
 help:            ## Show this list
 	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/: .*## /\t/' | expand -t 12
@@ -27,6 +27,10 @@ down:            ## Stop what `make up` started; data stays
 
 test: tools      ## Everything: format, lints, unit, contract, both databases, end to end
 	scripts/test.sh
+
+conformance: build ## Judge a pair of hubs by the specification, and the suite itself
+	@scripts/setup-xmpp.sh
+	scripts/conformance.sh $(AIOX)
 
 lint: tools      ## Format and lints alone
 	cargo fmt --all --check

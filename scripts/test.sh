@@ -30,6 +30,9 @@ step "the load harness against itself"
 step "the README's commands"
 scripts/test-readme.sh "$bin/aiox"
 
+step "conformance: a pair of hubs, and the suite itself"
+scripts/conformance.sh "$bin/aiox"
+
 step "end to end: two hubs, two XMPP servers, real clients"
 # The last line of all is the one of these; what they and the tests before exercised is compared with the documents above it.
 result=0

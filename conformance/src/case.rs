@@ -23,8 +23,11 @@ pub type Outcome = Result<(), Stop>;
 pub struct Case {
     /// The requirement that it judges.
     pub id: &'static str,
-    /// Cases of a higher stage run after all of a lower one, one by one: those that use up limits that the whole suite shares.
+    /// Cases of a higher stage run after all of a lower one: first those that load the hub, then one by one those that use up limits
+    /// that the whole suite shares, or look at the whole judgement.
     pub(crate) stage: u8,
+    /// Whether it mostly waits; those begin first.
+    pub(crate) slow: bool,
     /// What it does.
     pub(crate) run: fn(Scene) -> BoxFuture<'static, Outcome>,
 }
@@ -34,14 +37,16 @@ impl std::fmt::Debug for Case {
     }
 }
 
-/// The cases of a chapter: `cases! { "RUN-001" => run_001, … }`. With `last` a case runs alone, after all others.
+/// The cases of a chapter: `cases! { "RUN-001" => run_001, … }`. A `slow` case begins first, one that is `late` runs after all those,
+/// and with `last` it runs alone after all others.
 macro_rules! cases {
     ($($id:literal => $run:ident $(@ $stage:ident)?),* $(,)?) => {
         /// The cases of this chapter.
         pub(super) const CASES: &[crate::case::Case] = &[$(
             crate::case::Case {
                 id: $id,
-                stage: crate::case::stage!($($stage)?),
+                stage: crate::case::stage!($($stage)?).0,
+                slow: crate::case::stage!($($stage)?).1,
                 run: |scene| Box::pin($run(scene)),
             }
         ),*];
@@ -49,13 +54,16 @@ macro_rules! cases {
 }
 macro_rules! stage {
     () => {
-        0
+        (0, false)
     };
-    (alone) => {
-        1
+    (slow) => {
+        (0, true)
+    };
+    (late) => {
+        (1, false)
     };
     (last) => {
-        2
+        (2, false)
     };
 }
 pub(crate) use {cases, stage};

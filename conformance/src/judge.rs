@@ -13,12 +13,19 @@ use futures::StreamExt as _;
 use crate::{
     case::{Case, Outcome, Stop},
     cases,
+    document::Documents,
     expected::Expected,
     report::{Judgement, Report, Verdict},
-    requirement::{Level, Requirement, requirements, uncovered},
+    requirement::{Level, Profile, Requirement, requirements, uncovered},
     scene::{Scene, chain},
     world::{Options, World},
 };
+
+/// The requirement that all answers of a judgement are held against.
+pub(crate) const DOCUMENTED: &str = "OPS-008";
+
+/// Longest wait for the first answer of a hub.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
 
 /// How far a judgement is.
 #[derive(Debug, Clone)]
@@ -42,7 +49,10 @@ pub async fn judge(options: Options, expected: &Expected, progress: impl Fn(Prog
     let target = options.target.to_string();
     let profiles = options.profiles.clone();
     let world = World::new(options).map_err(|error| format!("no HTTP client: {}", chain(&error)))?;
-    let hub = look(&world).await?;
+    let hub = look(&world, PATIENCE).await?;
+    if profiles.contains(&Profile::Core) && wanted(&world, DOCUMENTED) {
+        describe(&world).await?;
+    }
 
     let asked: Vec<&Requirement> = requirements().iter().filter(|one| profiles.contains(&one.profile) && wanted(&world, &one.id)).collect();
     let (mut judged, mut jobs) = (Vec::new(), Vec::new());
@@ -58,14 +68,15 @@ pub async fn judge(options: Options, expected: &Expected, progress: impl Fn(Prog
         progress(Progress { done, all, id: judgement.id.clone(), verdict: judgement.verdict });
         judgement
     };
-    let stages = [(0, world.options.parallel.max(1)), (1, 1), (2, 1)];
+    let stages = [(0, world.options.parallel.max(1)), (1, 2), (2, 1)];
     for (stage, at_once) in stages {
-        let of_stage: Vec<_> = jobs.iter().filter(|(_, case)| case.stage == stage).copied().collect();
+        let mut of_stage: Vec<_> = jobs.iter().filter(|(_, case)| case.stage == stage).copied().collect();
+        of_stage.sort_by_key(|(_, case)| !case.slow);
         let running = futures::stream::iter(of_stage).map(|(requirement, case)| run(world.clone(), requirement, *case));
         let ended: Vec<Judgement> = running.buffer_unordered(at_once).map(&told).collect().await;
         judged.extend(ended);
     }
-    world.clean().await;
+    let left = world.clean().await;
     judged.sort_by(|a, b| a.id.cmp(&b.id));
     for one in &mut judged {
         one.expected = expected.reason(&one.id).map(str::to_owned);
@@ -76,8 +87,21 @@ pub async fn judge(options: Options, expected: &Expected, progress: impl Fn(Prog
         hub,
         profiles: profiles.into_iter().collect(),
         judged,
+        left,
         took: began.elapsed(),
     })
+}
+
+/// Reads the documents that every answer is held against.
+pub(crate) async fn describe(world: &Arc<World>) -> Result<(), String> {
+    let served = match Scene::new(world.clone()).call(reqwest::Method::GET, "/openapi/node.json").send().await {
+        Ok(answer) if answer.status == 200 => Some(answer.bytes),
+        _ => None,
+    };
+    let documents = Documents::new(served.as_deref())?;
+    // Whoever was first, the documents are the same.
+    let _ = world.documents.set(documents);
+    Ok(())
 }
 
 fn wanted(world: &World, id: &str) -> bool {
@@ -85,10 +109,9 @@ fn wanted(world: &World, id: &str) -> bool {
 }
 
 /// Whether there is a hub at all, and which.
-async fn look(world: &Arc<World>) -> Result<String, String> {
+pub(crate) async fn look(world: &Arc<World>, patience: Duration) -> Result<String, String> {
     let scene = Scene::new(world.clone());
     let target = &world.options.target;
-    let patience = Duration::from_secs(15);
     let asked = tokio::time::timeout(patience, scene.call(reqwest::Method::GET, "/v1/health").send()).await;
     let answer = match asked {
         Err(_) => return Err(format!("{target} does not answer within {patience:?}: is it up, and is it the right port?")),
@@ -107,7 +130,8 @@ async fn look(world: &Arc<World>) -> Result<String, String> {
     Ok(answer.text("/version").to_owned())
 }
 
-async fn run(world: Arc<World>, requirement: &Requirement, case: Case) -> Judgement {
+/// Judges one requirement.
+pub(crate) async fn run(world: Arc<World>, requirement: &Requirement, case: Case) -> Judgement {
     let scene = Scene::new(world.clone());
     let began = Instant::now();
     let outcome: Outcome = if world.is_over() {
@@ -144,4 +168,57 @@ async fn run(world: Arc<World>, requirement: &Requirement, case: Case) -> Judgem
 fn left_out(requirement: &Requirement) -> Judgement {
     let reason = uncovered().find(|(id, _)| *id == requirement.id).map_or("there is no case", |(_, reason)| reason);
     Judgement::of(requirement, Verdict::Uncovered, Some(reason.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpListener,
+    };
+
+    use super::*;
+
+    /// What is said of something that answers every connection with these bytes; with nothing, it goes on waiting.
+    async fn said_of(answer: &'static str) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let target = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
+        let server = tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let _ = stream.read(&mut [0; 4096]).await;
+                let _ = stream.write_all(answer.as_bytes()).await;
+                if answer.is_empty() {
+                    std::future::pending::<()>().await;
+                }
+            }
+        });
+        let world = World::new(Options::new(target)).unwrap();
+        let said = look(&world, Duration::from_millis(300)).await.unwrap_err();
+        server.abort();
+        said
+    }
+
+    #[tokio::test]
+    async fn a_target_that_is_no_hub_is_not_judged() {
+        for (answer, words) in [
+            ("HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: close\r\n\r\nhello", "is no AIOX hub"),
+            ("HTTP/1.1 404 Not Found\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}", "is no AIOX hub"),
+            ("HTTP/1.1 200 OK\r\ncontent-length: 500\r\n\r\n{", "broke off"),
+            ("SSH-2.0-x\r\n", "cannot be reached"),
+            ("", "does not answer within"),
+        ] {
+            let said = said_of(answer).await;
+            assert!(said.contains(words), "{answer:?}: {said}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_target_that_is_down_is_not_judged() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let target = format!("http://{}/", listener.local_addr().unwrap());
+        drop(listener);
+        let said = judge(Options::new(target.parse().unwrap()), &Expected::default(), |_| {}).await.unwrap_err();
+        assert!(said.contains("cannot be reached"), "{said}");
+    }
 }

@@ -15,6 +15,7 @@
 mod case;
 mod cases;
 mod contact;
+mod document;
 mod exchange;
 mod expected;
 mod judge;
@@ -25,6 +26,7 @@ mod requirement;
 mod scene;
 mod socket;
 mod stream;
+mod tamper;
 mod worker;
 mod world;
 

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use crate::{
     case::Stop,
+    document::Seen,
     exchange::{Answer, Exchange, shown},
     stream::{Cutter, Frame},
     world::{ANSWER, Account, World},
@@ -216,8 +217,20 @@ impl Call {
             }
         };
         self.scene.keep(self.exchange(status, &headers, &bytes));
+        self.hold(status, &headers, &bytes);
         let json = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
         Ok(Answer { what, status, headers, bytes, json })
+    }
+
+    /// Holds an answer of the target against the documents.
+    fn hold(&self, status: u16, headers: &HeaderMap, body: &[u8]) {
+        let world = &self.scene.world;
+        let (Some(documents), Ok(url)) = (world.documents.get(), &self.url) else { return };
+        if url.origin() != world.options.target.origin() {
+            return;
+        }
+        let media = headers.get("content-type").and_then(|value| value.to_str().ok()).unwrap_or_default();
+        documents.check(Seen { method: self.method.as_str(), path: url.path(), status, media, body });
     }
 
     /// Sends it and leaves the answer open.

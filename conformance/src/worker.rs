@@ -59,7 +59,7 @@ impl Door {
     /// Connects, or says that it was not told where.
     pub(crate) async fn open(scene: &Scene) -> Result<Self, Stop> {
         let Some(access) = scene.world.options.worker.clone() else {
-            return Err(Stop::NotRun("no key of a worker was given (--worker-url, --worker-key)".into()));
+            return Err(Stop::NotRun("no key of a worker was given (--worker-url, --worker-key-file)".into()));
         };
         let failed = |error: tonic::transport::Error| {
             Stop::Harness(format!("the workers' door {} cannot be reached: {}", access.url, chain(&error)))

@@ -4,12 +4,13 @@ use std::{
     collections::BTreeSet,
     net::{IpAddr, Ipv4Addr},
     sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        Arc, Mutex, OnceLock,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
+use futures::StreamExt as _;
 use reqwest::{Client, Method, Url};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
@@ -17,12 +18,25 @@ use uuid::Uuid;
 
 use crate::{
     case::Stop,
+    document::Documents,
     requirement::Profile,
     scene::{Call, Scene},
+    tamper::Tamper,
 };
 
 /// Longest wait for one answer.
 pub(crate) const ANSWER: Duration = Duration::from_secs(40);
+
+/// Deletions at once.
+const AT_ONCE: usize = 8;
+const TENANTS: &str = "/v1/admin/tenants";
+
+/// Clients with an address of their own so far, of all judgements of this process.
+static CLIENTS: AtomicUsize = AtomicUsize::new(0);
+
+fn mark() -> String {
+    Uuid::new_v4().simple().to_string()[..10].to_owned()
+}
 
 /// What to judge, and with what.
 #[derive(Debug, Clone)]
@@ -142,24 +156,33 @@ impl Tenant {
     }
 }
 
-/// What every case of one judgement shares.
-pub(crate) struct World {
-    pub(crate) options: Options,
-    /// A word in every name that this judgement makes.
-    pub(crate) mark: String,
-    clients: Mutex<u8>,
-    pub(crate) common: Client,
+/// Accounts, agents and tenants of one hub, made when first asked for. Judgements of the same hub can share them.
+#[derive(Default)]
+struct Cast {
     alice: OnceCell<Account>,
     bob: OnceCell<Account>,
     admin: OnceCell<Account>,
     agent: OnceCell<Agent>,
+    caller: OnceCell<(Account, Agent)>,
     peer_user: OnceCell<(Account, Agent)>,
     tenant: OnceCell<Tenant>,
+    /// What is to be deleted at the end: the hub, the credential, the path with its query.
     made: Mutex<Vec<(Url, String, String)>>,
-    /// Answers that do not validate against the document, in words.
-    pub(crate) breaches: Mutex<Vec<String>>,
-    /// Answers that were validated.
-    pub(crate) checked: std::sync::atomic::AtomicUsize,
+}
+
+/// What every case of one judgement shares.
+pub(crate) struct World {
+    pub(crate) options: Options,
+    /// The hub itself, where `options.target` is a proxy in front of it.
+    home: Url,
+    /// A word in every name that this judgement makes.
+    pub(crate) mark: String,
+    pub(crate) common: Client,
+    cast: Arc<Cast>,
+    /// What answers are held against for OPS-008, where it is judged.
+    pub(crate) documents: OnceLock<Documents>,
+    /// What is broken on the way from the peer listener.
+    pub(crate) tamper: Option<Tamper>,
     /// Some MUST has failed and the judgement ends at the first.
     pub(crate) over: AtomicBool,
 }
@@ -168,21 +191,29 @@ impl World {
     pub(crate) fn new(options: Options) -> Result<Arc<Self>, reqwest::Error> {
         let common = client(None, options.ca.as_deref())?;
         Ok(Arc::new(Self {
+            home: options.target.clone(),
             options,
-            mark: Uuid::new_v4().simple().to_string()[..10].to_owned(),
-            clients: Mutex::new(1),
+            mark: mark(),
             common,
-            alice: OnceCell::new(),
-            bob: OnceCell::new(),
-            admin: OnceCell::new(),
-            agent: OnceCell::new(),
-            peer_user: OnceCell::new(),
-            tenant: OnceCell::new(),
-            made: Mutex::default(),
-            breaches: Mutex::default(),
-            checked: std::sync::atomic::AtomicUsize::new(0),
+            cast: Arc::default(),
+            documents: OnceLock::new(),
+            tamper: None,
             over: AtomicBool::new(false),
         }))
+    }
+
+    /// The same hub behind a proxy, with the same accounts, agents and tenants.
+    pub(crate) fn behind(&self, target: Url, tamper: Option<Tamper>) -> Arc<Self> {
+        Arc::new(Self {
+            options: Options { target, ..self.options.clone() },
+            home: self.home.clone(),
+            mark: mark(),
+            common: self.common.clone(),
+            cast: self.cast.clone(),
+            documents: OnceLock::new(),
+            tamper,
+            over: AtomicBool::new(false),
+        })
     }
 
     pub(crate) fn is_over(&self) -> bool {
@@ -197,50 +228,77 @@ impl World {
         if !loopback {
             return Ok(self.common.clone());
         }
-        let number = {
-            let mut number = self.clients.lock().map_err(|_| Stop::Harness("a lock was poisoned".into()))?;
-            *number = number.wrapping_add(1);
-            *number
-        };
-        // The mark keeps two judgements in a row from using up each other's limit.
-        let [a, b] = [self.mark.as_bytes()[0], self.mark.as_bytes()[1]];
-        let address = IpAddr::V4(Ipv4Addr::new(127, 100 + a % 100, b, number.max(2)));
+        // The mark keeps two judgements in a row from using up each other's limit. 127.0.0.1 is the common client's.
+        let (high, number) = (u8::from_str_radix(&self.mark[..2], 16).unwrap_or_default(), CLIENTS.fetch_add(1, Ordering::Relaxed));
+        let (low, last) = (u8::try_from(number / 250 % 256).unwrap_or_default(), u8::try_from(number % 250 + 2).unwrap_or_default());
+        let address = IpAddr::V4(Ipv4Addr::new(127, high, low, last));
         client(Some(address), self.options.ca.as_deref()).map_err(|error| Stop::Harness(error.to_string()))
     }
 
     /// The account that most cases use.
     pub(crate) async fn alice(self: &Arc<Self>) -> Result<Account, Stop> {
-        self.alice.get_or_try_init(|| self.register("alice")).await.cloned()
+        self.cast.alice.get_or_try_init(|| self.register("alice")).await.cloned()
     }
 
     /// Another account of the same tenant.
     pub(crate) async fn bob(self: &Arc<Self>) -> Result<Account, Stop> {
-        self.bob.get_or_try_init(|| self.register("bob")).await.cloned()
+        self.cast.bob.get_or_try_init(|| self.register("bob")).await.cloned()
     }
 
     /// The administrator that was given.
     pub(crate) async fn admin(self: &Arc<Self>) -> Result<Account, Stop> {
         let Some(login) = self.options.admin.clone() else {
-            return Err(Stop::NotRun("no administrator's account was given (--admin-email, --admin-password)".into()));
+            return Err(Stop::NotRun("no administrator's account was given (--admin-email)".into()));
         };
         let target = self.options.target.clone();
-        self.admin.get_or_try_init(|| self.login(target, login)).await.cloned()
+        self.cast.admin.get_or_try_init(|| self.login(target, login)).await.cloned()
+    }
+
+    /// Makes what cases share, so that no proxy stands in front of it. What cannot be made is told by the case that needs it.
+    pub(crate) async fn furnish(self: &Arc<Self>) {
+        let accounts = async {
+            let _ = futures::join!(self.agent(), self.bob());
+        };
+        let tenants = async {
+            let _ = futures::join!(self.caller(), self.tenant());
+        };
+        futures::join!(accounts, tenants);
     }
 
     /// Another tenant than that of the accounts.
     pub(crate) async fn tenant(self: &Arc<Self>) -> Result<Tenant, Stop> {
-        self.tenant.get_or_try_init(|| self.make_tenant("shared")).await.cloned()
+        self.cast.tenant.get_or_try_init(|| self.make_tenant("shared")).await.cloned()
+    }
+
+    /// A principal that may make as many runs as it likes, and an echo agent of it. The tenant of the accounts has a rate that a suite
+    /// would only wait for; without an administrator there is no other, and it is [`alice`](Self::alice).
+    pub(crate) async fn caller(self: &Arc<Self>) -> Result<(Account, Agent), Stop> {
+        let made = self.cast.caller.get_or_try_init(|| async {
+            if self.options.admin.is_none() {
+                return Ok((self.alice().await?, self.agent().await?));
+            }
+            let runs = json!({ "max_concurrent_runs": 100_000, "run_create_qps": 10_000, "run_create_burst": 10_000 });
+            let account = self.make_tenant_with("caller", json!({ "quotas": { "runs": runs } })).await?.account();
+            let agent = self.make_agent(&self.options.target, &account, "Echo").await?;
+            Ok((account, agent))
+        });
+        made.await.cloned()
     }
 
     /// A new tenant with a service token that may do everything a service may. It is deleted at the end.
     pub(crate) async fn make_tenant(self: &Arc<Self>, name: &str) -> Result<Tenant, Stop> {
+        self.make_tenant_with(name, json!({})).await
+    }
+
+    /// As [`make_tenant`](Self::make_tenant), with more members.
+    pub(crate) async fn make_tenant_with(self: &Arc<Self>, name: &str, mut tenant: Value) -> Result<Tenant, Stop> {
         let admin = self.admin().await?;
         let target = self.options.target.clone();
-        let body = json!({ "tenant": { "name": format!("Conformance {} {name}", self.mark) } });
-        let made = self.prepare(&target, &admin, "/v1/admin/tenants", &body).await?;
+        tenant["name"] = json!(format!("Conformance {} {name}", self.mark));
+        let made = self.prepare(&target, &admin, TENANTS, &json!({ "tenant": tenant })).await?;
         let id = made.pointer("/tenant/tenant_id").and_then(Value::as_str).unwrap_or_default().to_owned();
-        self.remember(&target, &admin, &format!("/v1/admin/tenants/{id}"));
-        let made = self.prepare(&target, &admin, &format!("/v1/admin/tenants/{id}/tokens"), &json!({ "name": "conformance" })).await?;
+        self.remember_tenant(&admin, &id);
+        let made = self.prepare(&target, &admin, &format!("{TENANTS}/{id}/tokens"), &json!({ "name": "conformance" })).await?;
         let secret = made.pointer("/token/secret").and_then(Value::as_str).unwrap_or_default().to_owned();
         Ok(Tenant { id, secret })
     }
@@ -261,7 +319,8 @@ impl World {
 
     /// The echo agent of [`alice`](Self::alice).
     pub(crate) async fn agent(self: &Arc<Self>) -> Result<Agent, Stop> {
-        self.agent
+        self.cast
+            .agent
             .get_or_try_init(|| async {
                 let alice = self.alice().await?;
                 self.make_agent(&self.options.target, &alice, "Echo").await
@@ -273,7 +332,7 @@ impl World {
     /// An account of the peer, and an agent there that everybody of the mesh may use.
     pub(crate) async fn peer(self: &Arc<Self>) -> Result<(Url, Account, Agent), Stop> {
         let Some(url) = self.options.peer.clone() else { return Err(Stop::NotRun("no peer was given (--peer)".into())) };
-        let made = self.peer_user.get_or_try_init(|| async {
+        let made = self.cast.peer_user.get_or_try_init(|| async {
             let account = self.register_at(&url, "peer").await?;
             let body = echo_agent(&format!("Conformance {} peer", self.mark), "mesh");
             let agent = self.make_agent_of(&url, &account, body).await?;
@@ -351,19 +410,37 @@ impl World {
 
     /// Deletes this at the end.
     pub(crate) fn remember(&self, target: &Url, owner: &Account, path: &str) {
-        if let Ok(mut made) = self.made.lock() {
+        let target = if *target == self.options.target { &self.home } else { target };
+        if let Ok(mut made) = self.cast.made.lock() {
             made.push((target.clone(), owner.access.clone(), path.to_owned()));
         }
     }
 
-    /// Takes away what was made. What cannot be deleted stays; its names hold the mark.
-    pub(crate) async fn clean(&self) {
-        let made = self.made.lock().map(|mut made| std::mem::take(&mut *made)).unwrap_or_default();
-        for (target, token, path) in made.into_iter().rev() {
-            let Ok(url) = target.join(&path) else { continue };
-            if let Err(error) = self.common.request(Method::DELETE, url).timeout(ANSWER).bearer_auth(token).send().await {
-                tracing::warn!(%error, path, "the suite could not clean up");
-            }
+    /// Deletes this tenant at the end.
+    pub(crate) fn remember_tenant(&self, admin: &Account, id: &str) {
+        self.remember(&self.options.target, admin, &format!("{TENANTS}/{id}?confirm={id}"));
+    }
+
+    /// Takes away what was made, and says what is left. Accounts stay: no hub deletes them over its API; their names hold the mark.
+    pub(crate) async fn clean(&self) -> Vec<String> {
+        let made = self.cast.made.lock().map(|mut made| std::mem::take(&mut *made)).unwrap_or_default();
+        // What belongs to a tenant is gone with it, so that tenants go last.
+        let (tenants, things): (Vec<_>, Vec<_>) = made.into_iter().partition(|(.., path)| path.contains("?confirm="));
+        let mut left = Vec::new();
+        for part in [things, tenants] {
+            let deletes = part.into_iter().map(|(target, token, path)| self.delete(target, token, path));
+            left.extend(futures::stream::iter(deletes).buffer_unordered(AT_ONCE).filter_map(std::future::ready).collect::<Vec<_>>().await);
+        }
+        left
+    }
+
+    /// `None`, or what went wrong. What is gone already, or was never there, is no problem.
+    async fn delete(&self, target: Url, token: String, path: String) -> Option<String> {
+        let url = target.join(&path).ok()?;
+        match self.common.request(Method::DELETE, url).timeout(ANSWER).bearer_auth(token).send().await {
+            Ok(answer) if answer.status().is_success() || [401, 404].contains(&answer.status().as_u16()) => None,
+            Ok(answer) => Some(format!("DELETE {path} answered {}", answer.status())),
+            Err(error) => Some(format!("DELETE {path}: {error}")),
         }
     }
 }

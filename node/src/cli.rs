@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::operator::{server, site};
+use crate::{
+    operator::{server, site},
+    settings::Configured,
+};
 
 /// A hub for AI agents: federated, reachable by XMPP and REST.
 #[derive(Debug, Parser)]
@@ -140,17 +143,6 @@ pub struct Logs {
     /// Where.
     #[command(flatten)]
     pub place: Place,
-}
-
-/// A process that reads settings.
-#[derive(Debug, Clone, Args)]
-pub struct Configured {
-    /// TOML file with settings; the environment (`AIOX__SECTION__KEY`) wins over it
-    #[arg(long, short, env = "AIOX_CONFIG")]
-    pub config: Option<PathBuf>,
-    /// One setting, for instance `http.port=9000`; wins over everything
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    pub set: Vec<String>,
 }
 
 /// `aiox keys`.
@@ -586,18 +578,24 @@ pub struct Conformance {
     /// The hub's domain on XMPP
     #[arg(long)]
     pub xmpp_domain: Option<String>,
+    /// Where workers dial in, for instance https://hub.hub-a.example:50051; with --worker-key-file
+    #[arg(long, value_name = "URL", requires = "worker_key_file")]
+    pub worker_url: Option<String>,
+    /// File with a key that is good for workers of any name
+    #[arg(long, value_name = "FILE")]
+    pub worker_key_file: Option<PathBuf>,
     /// Which requirements; may be given again
     #[arg(long, value_parser = ["core", "federation", "xmpp", "models", "all"], default_value = "all")]
     pub profile: Vec<String>,
     /// Only requirements whose id begins so, for instance RUN or STR-015; may be given again
     #[arg(long, value_name = "ID")]
     pub only: Vec<String>,
-    /// Form of the report
+    /// Form of the report; may be given again, with an --out for each
     #[arg(long, value_enum, default_value = "terminal")]
-    pub report: ReportForm,
+    pub report: Vec<ReportForm>,
     /// Write the report here instead of standard output
-    #[arg(long)]
-    pub out: Option<PathBuf>,
+    #[arg(long, value_name = "FILE")]
+    pub out: Vec<PathBuf>,
     /// Also write one line of JSON for each requirement here, sorted, without anything that changes from run to run
     #[arg(long, value_name = "FILE")]
     pub results: Option<PathBuf>,

@@ -14,13 +14,14 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    cli::{Certs, Chat, Configured, Peer, Place, Remote, RunCommand, User, Workers},
+    cli::{Certs, Chat, Peer, Place, Remote, RunCommand, User, Workers},
     hub::Hub,
     operator::{
         site::{Mesh, Site},
         up::{self, credentials},
     },
-    say, settings,
+    say,
+    settings::{self, Configured},
     supervise::Supervisor,
 };
 

@@ -2,7 +2,7 @@
 
 use std::{path::Path, process::ExitCode};
 
-use aiox_conformance::{Expected, Login, Options, Profile, Progress, Verdict, WorkerAccess, XmppAccess, judge, mutants, report};
+use aiox_conformance::{Expected, Login, Options, Profile, Progress, Report, Verdict, WorkerAccess, XmppAccess, judge, mutants, report};
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
@@ -31,9 +31,12 @@ async fn run(command: Conformance) -> Result<u8> {
         Some(file) => Expected::parse(&read(file)?).with_context(|| file.display().to_string())?,
         None => Expected::default(),
     };
+    if !command.out.is_empty() && command.out.len() != command.report.len() {
+        bail!("--out: give one for each --report, or none");
+    }
     let options = options(&command)?;
     if let Some(file) = &command.mutants {
-        return hunt(&options, file).await;
+        return hunt(&options, &expected, file).await;
     }
     let report = judge(options.clone(), &expected, progress).await.map_err(anyhow::Error::msg)?;
     if let Some(file) = &command.results {
@@ -43,33 +46,42 @@ async fn run(command: Conformance) -> Result<u8> {
         let published = published_result::publish(&options, &report).await?;
         say::done(&format!("published at {}.well-known/aiox-conformance.json, judged at {}", options.target, published.judged_at));
     }
-    let text = match command.report {
-        ReportForm::Terminal => report::terminal(&report),
-        ReportForm::Junit => report::junit(&report),
-        ReportForm::Json => report::json(&report),
-        ReportForm::Html => report::html(&report),
-    };
-    match &command.out {
-        Some(file) => {
-            write(file, &text)?;
-            say::news(&report.summary());
-        }
-        None => say::result(text.trim_end()),
+    for (form, file) in command.report.iter().zip(&command.out) {
+        write(file, &written(&report, *form))?;
+    }
+    if command.out.is_empty() {
+        command.report.iter().for_each(|form| say::result(written(&report, *form).trim_end()));
+    } else {
+        say::news(&report.summary());
     }
     Ok(report.exit_code())
 }
 
+fn written(report: &Report, form: ReportForm) -> String {
+    match form {
+        ReportForm::Terminal => report::terminal(report),
+        ReportForm::Junit => report::junit(report),
+        ReportForm::Json => report::json(report),
+        ReportForm::Html => report::html(report),
+    }
+}
+
 /// Lets the suite judge broken hubs. Exit code 1 when one of them passes for a good one.
-async fn hunt(options: &Options, file: &Path) -> Result<u8> {
-    let fates = mutants::hunt(options, |fate| {
-        let verdict = if fate.caught_by.is_some() { "caught" } else { "SURVIVED" };
-        say::news(&format!("{} {verdict}: {}", fate.breaks, fate.mutant));
-    })
-    .await
-    .map_err(anyhow::Error::msg)?;
+async fn hunt(options: &Options, expected: &Expected, file: &Path) -> Result<u8> {
+    let began = std::time::Instant::now();
+    let hunted = mutants::hunt(options, expected, |fate| {
+        let seconds = fate.took.as_secs_f64();
+        match (&fate.caught_by, &fate.not_judged) {
+            (Some(case), _) => say::news(&format!("{case} caught in {seconds:.1} s: {}", fate.mutant)),
+            (None, Some(_)) => say::news(&format!("{} not judged: {}", fate.breaks, fate.mutant)),
+            (None, None) => say::news(&format!("{} SURVIVED: {}", fate.breaks, fate.mutant)),
+        }
+    });
+    let fates = hunted.await.map_err(anyhow::Error::msg)?;
     write(file, &format!("{}\n", serde_json::to_string_pretty(&fates)?))?;
-    say::result(&format!("{} of {} mutants were caught", fates.caught, fates.total));
-    Ok(u8::from(fates.caught < fates.total))
+    say::result(fates.table().trim_end());
+    say::news(&format!("in {:.1} s", began.elapsed().as_secs_f64()));
+    Ok(fates.exit_code())
 }
 
 fn progress(at: Progress) {
@@ -96,6 +108,9 @@ fn options(command: &Conformance) -> Result<Options> {
         let (host, port) = address.rsplit_once(':').context("--xmpp: must be host:port")?;
         let port = port.parse().context("--xmpp: must be host:port")?;
         options.xmpp = Some(XmppAccess { domain: domain.clone(), host: host.to_owned(), port, ca: command.ca.clone() });
+    }
+    if let (Some(url), Some(file)) = (&command.worker_url, &command.worker_key_file) {
+        options.worker = Some(WorkerAccess { url: url.clone(), ca: options.ca.clone(), key: read(file)?.trim_end().to_owned() });
     }
     if !command.profile.iter().any(|one| one == "all") {
         options.profiles = command.profile.iter().map(|one| one.parse::<Profile>().map_err(anyhow::Error::msg)).collect::<Result<_>>()?;

@@ -1,11 +1,21 @@
 //! Where settings come from: file, `.env`, environment, flags. The one reader of the environment.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use aiox_config::{Settings, dotenv};
 use anyhow::{Context as _, Result, bail};
+use clap::Args;
 
-use crate::cli::Configured;
+/// A process that reads settings.
+#[derive(Debug, Clone, Args)]
+pub struct Configured {
+    /// TOML file with settings; the environment (`AIOX__SECTION__KEY`) wins over it
+    #[arg(long, short, env = "AIOX_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// One setting, for instance `http.port=9000`; wins over everything
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+}
 
 /// Reads the layers. `set` holds `key=value` texts of the command line.
 pub fn load(file: Option<&Path>, set: &[String]) -> Result<Settings> {

@@ -140,8 +140,6 @@ const KNOTS: &[(&str, &[&str])] = &[
     // The journal writes envelopes, and envelopes are the journal's operations.
     ("store", &["federation", "journal"]),
     ("grpc", &["service", "session"]),
-    ("xmpp", &["link", "stanza"]),
-    ("node", &["cli", "operator", "settings"]),
     // The one place that decides errors and the one that writes them.
     ("http", &["error", "shape"]),
     // A case works on a scene of the world, and the world prepares itself by calls of a scene.

@@ -19,7 +19,7 @@ cases! {
     "ERR-006" => no_json,
     "ERR-007" => a_wrong_member_is_named,
     "ERR-008" => bodies_are_bounded,
-    "ERR-009" => a_429_says_when @ alone,
+    "ERR-009" => a_429_says_when @ last,
     "ERR-010" => a_401_challenges,
     "ERR-013" => problems_of_the_peer_listener,
     "COR-001" => the_correlation_id,
@@ -32,10 +32,9 @@ cases! {
 
 /// Some refusals below `/v1`, each with the status that it has to have.
 async fn refusals(scene: &Scene) -> Result<Vec<(Answer, u16)>, crate::Stop> {
-    let alice = scene.world.alice().await?;
-    let agent = scene.world.agent().await?;
+    let (caller, agent) = scene.world.caller().await?;
     let runs = format!("/v1/agents/{}/runs", agent.id);
-    let call = |method: Method, path: &str| scene.call(method, path).bearer(&alice.access);
+    let call = |method: Method, path: &str| scene.call(method, path).bearer(&caller.access);
     Ok(vec![
         (call(Method::GET, "/v1/runs/run_00000000000000000000000000").send().await?, 404),
         (call(Method::GET, "/v1/agents/agt_00000000000000000000000000").send().await?, 404),
@@ -124,10 +123,9 @@ const CODES: [(&str, u16, Option<bool>); 16] = [
 ];
 
 async fn codes_have_their_status(scene: Scene) -> Outcome {
-    let alice = scene.world.alice().await?;
-    let agent = scene.world.agent().await?;
-    let run = make_run(&scene, &alice, &agent.id, json!({ "input": "codes" })).await?;
-    super::common::ended(&scene, &alice, &run).await?;
+    let (caller, agent) = scene.world.caller().await?;
+    let run = make_run(&scene, &caller, &agent.id, json!({ "input": "codes" })).await?;
+    super::common::ended(&scene, &caller, &run).await?;
     let mut answers: Vec<(Answer, &str)> = Vec::new();
     for (answer, status) in refusals(&scene).await? {
         let wanted = match status {
@@ -139,10 +137,10 @@ async fn codes_have_their_status(scene: Scene) -> Outcome {
         };
         answers.push((answer, wanted));
     }
-    let again = scene.call(Method::POST, &format!("/v1/runs/{run}:cancel")).bearer(&alice.access).send().await?;
+    let again = scene.call(Method::POST, &format!("/v1/runs/{run}:cancel")).bearer(&caller.access).send().await?;
     answers.push((again, "invalid_state_transition"));
     let elsewhere =
-        scene.call(Method::GET, "/v1/agents").bearer(&alice.access).header("x-tenant-id", "tnt_00000000000000000000000000").send().await?;
+        scene.call(Method::GET, "/v1/agents").bearer(&caller.access).header("x-tenant-id", "tnt_00000000000000000000000000").send().await?;
     answers.push((elsewhere, "tenant_mismatch"));
     for (answer, wanted) in answers {
         let (_, status, retryable) = CODES.into_iter().find(|(code, ..)| *code == wanted).unwrap_or((wanted, 0, None));
@@ -168,8 +166,7 @@ async fn unknown_paths_and_methods(scene: Scene) -> Outcome {
 }
 
 async fn issues_name_the_member(scene: Scene) -> Outcome {
-    let alice = scene.world.alice().await?;
-    let agent = scene.world.agent().await?;
+    let (caller, agent) = scene.world.caller().await?;
     let path = format!("/v1/agents/{}/runs", agent.id);
     for (body, member) in [
         (json!({}), "input"),
@@ -177,7 +174,7 @@ async fn issues_name_the_member(scene: Scene) -> Outcome {
         (json!({ "input": "x", "run_options": { "timeout_ms": "soon" } }), "timeout_ms"),
         (json!({ "input": "x", "run_options": { "priority": "urgent" } }), "priority"),
     ] {
-        let answer = scene.post(&alice, &path, &body).await?;
+        let answer = scene.post(&caller, &path, &body).await?;
         answer.refused(400, "invalid_request")?;
         let issues = answer.list("/error/details/issues")?;
         ensure!(!issues.is_empty(), "{}: `details.issues` is empty", answer.what);
@@ -193,12 +190,11 @@ async fn issues_name_the_member(scene: Scene) -> Outcome {
 }
 
 async fn no_json(scene: Scene) -> Outcome {
-    let alice = scene.world.alice().await?;
-    let agent = scene.world.agent().await?;
+    let (caller, agent) = scene.world.caller().await?;
     for body in ["{", "", "not json", "{\"input\":\"x\"} trailing", "\u{feff}{}"] {
-        let answer = scene.call(Method::POST, &format!("/v1/agents/{}/runs", agent.id)).bearer(&alice.access).raw(body).send().await?;
+        let answer = scene.call(Method::POST, &format!("/v1/agents/{}/runs", agent.id)).bearer(&caller.access).raw(body).send().await?;
         answer.refused(400, "invalid_json")?;
-        let answer = scene.call(Method::POST, "/api/v1/agents").bearer(&alice.access).raw(body).send().await?;
+        let answer = scene.call(Method::POST, "/api/v1/agents").bearer(&caller.access).raw(body).send().await?;
         answer.refused(400, "invalid_request")?;
         answer.equals("/error", &json!("bad request"))?;
     }
@@ -223,14 +219,13 @@ async fn a_wrong_member_is_named(scene: Scene) -> Outcome {
 }
 
 async fn bodies_are_bounded(scene: Scene) -> Outcome {
-    let alice = scene.world.alice().await?;
-    let agent = scene.world.agent().await?;
+    let (caller, agent) = scene.world.caller().await?;
     let large = json!({ "input": "x".repeat(1_100_000), "name": "x" }).to_string();
     for (path, code) in [(format!("/v1/agents/{}/runs", agent.id), "invalid_request"), ("/api/v1/agents".to_owned(), "too_large")] {
-        let call = scene.call(Method::POST, &path).bearer(&alice.access);
+        let call = scene.call(Method::POST, &path).bearer(&caller.access);
         call.clone().raw(large.clone()).send().await?.refused(413, code)?;
         call.chunked(large.clone()).send().await?.refused(413, code)?;
-        scene.get(&alice, "/v1/agents").await?.expect(200)?;
+        scene.get(&caller, "/v1/agents").await?.expect(200)?;
     }
     Ok(())
 }
@@ -326,26 +321,26 @@ async fn strange_ids_are_not_echoed(scene: Scene) -> Outcome {
 }
 
 async fn a_trace_goes_on(scene: Scene) -> Outcome {
-    let (alice, agent) = (scene.world.alice().await?, scene.world.agent().await?);
+    let (caller, agent) = scene.world.caller().await?;
     let trace = uuid::Uuid::new_v4().simple().to_string();
-    let call = scene.call(Method::POST, &format!("/v1/agents/{}/runs", agent.id)).bearer(&alice.access);
+    let call = scene.call(Method::POST, &format!("/v1/agents/{}/runs", agent.id)).bearer(&caller.access);
     let answer = call.header("traceparent", &format!("00-{trace}-00f067aa0ba902b7-01")).json(&json!({ "input": "trace" })).send().await?;
     answer.expect(201)?;
-    let event = first_event(&scene, &alice, answer.text("/run/run_id")).await?;
+    let event = first_event(&scene, &caller, answer.text("/run/run_id")).await?;
     let found = event["trace"]["traceparent"].as_str().unwrap_or_default();
     ensure!(found.split('-').nth(1) == Some(trace.as_str()), "the event's traceparent is `{found}`, expected the trace id {trace}");
     Ok(())
 }
 
 async fn a_bad_trace_is_ignored(scene: Scene) -> Outcome {
-    let (alice, agent) = (scene.world.alice().await?, scene.world.agent().await?);
+    let (caller, agent) = scene.world.caller().await?;
     for bad in
         ["nonsense", "00-00000000000000000000000000000000-00f067aa0ba902b7-01", "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01"]
     {
-        let call = scene.call(Method::POST, &format!("/v1/agents/{}/runs", agent.id)).bearer(&alice.access);
+        let call = scene.call(Method::POST, &format!("/v1/agents/{}/runs", agent.id)).bearer(&caller.access);
         let answer = call.header("traceparent", bad).json(&json!({ "input": "trace" })).send().await?;
         answer.expect(201)?;
-        let event = first_event(&scene, &alice, answer.text("/run/run_id")).await?;
+        let event = first_event(&scene, &caller, answer.text("/run/run_id")).await?;
         let found = event["trace"]["traceparent"].as_str().unwrap_or_default();
         let parts: Vec<&str> = found.split('-').collect();
         let hex = |text: &str, length: usize| {
@@ -358,12 +353,12 @@ async fn a_bad_trace_is_ignored(scene: Scene) -> Outcome {
 }
 
 async fn the_correlation_id_is_at_top_level(scene: Scene) -> Outcome {
-    let (alice, agent) = (scene.world.alice().await?, scene.world.agent().await?);
-    let run = scene.post(&alice, &format!("/v1/agents/{}/runs", agent.id), &json!({ "input": "where" })).await?;
+    let (caller, agent) = scene.world.caller().await?;
+    let run = scene.post(&caller, &format!("/v1/agents/{}/runs", agent.id), &json!({ "input": "where" })).await?;
     run.expect(201)?;
     let id = run.some_text("/run/run_id")?;
-    let read = scene.get(&alice, &format!("/v1/runs/{id}")).await?;
-    let (agents, one) = (scene.get(&alice, "/v1/agents").await?, scene.get(&alice, &format!("/v1/agents/{}", agent.id)).await?);
+    let read = scene.get(&caller, &format!("/v1/runs/{id}")).await?;
+    let (agents, one) = (scene.get(&caller, "/v1/agents").await?, scene.get(&caller, &format!("/v1/agents/{}", agent.id)).await?);
     for (answer, inside) in [(run, "/run"), (read, "/run"), (agents, "/agents/0"), (one, "/agent")] {
         answer.some_text("/correlation_id")?;
         ensure!(answer.at(inside).get("correlation_id").is_none(), "{}: `correlation_id` is inside of {inside}", answer.what);

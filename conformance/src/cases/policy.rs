@@ -21,12 +21,12 @@ cases! {
     "POL-003" => a_check_without_text,
     "POL-004" => masked_before_the_backend,
     "POL-005" => tools_need_a_list,
-    "POL-007" => concurrent_runs @ alone,
-    "POL-008" => slots_come_back @ alone,
-    "POL-009" => the_rate_of_runs @ alone,
-    "POL-010" => the_budget_of_tokens @ alone,
-    "POL-011" => a_change_acts_at_once @ alone,
-    "POL-012" => an_allowance_is_exact @ alone,
+    "POL-007" => concurrent_runs,
+    "POL-008" => slots_come_back,
+    "POL-009" => the_rate_of_runs,
+    "POL-010" => the_budget_of_tokens,
+    "POL-011" => a_change_acts_at_once,
+    "POL-012" => an_allowance_is_exact,
     "POL-013" => the_allowance_is_shown,
     "POL-014" => the_allowance_is_ones_own,
     "POL-015" => a_blocked_agent,
@@ -94,10 +94,10 @@ async fn masked_before_the_backend(scene: Scene) -> Outcome {
 }
 
 async fn tools_need_a_list(scene: Scene) -> Outcome {
-    let (alice, agent) = (scene.world.alice().await?, scene.world.agent().await?);
-    let run = make_run(&scene, &alice, &agent.id, json!({ "input": "call tool.echo {\"x\":1}" })).await?;
-    ended(&scene, &alice, &run).await?;
-    let events: Vec<Value> = follow(&scene, &alice, &run, "").await?.iter().map(|frame| frame.json()["event"].clone()).collect();
+    let (caller, agent) = scene.world.caller().await?;
+    let run = make_run(&scene, &caller, &agent.id, json!({ "input": "call tool.echo {\"x\":1}" })).await?;
+    ended(&scene, &caller, &run).await?;
+    let events: Vec<Value> = follow(&scene, &caller, &run, "").await?.iter().map(|frame| frame.json()["event"].clone()).collect();
     for event in events.iter().filter(|event| event["type"] == json!("agentos.tool.call.completed")) {
         ensure!(event["payload"]["status"] == json!("error"), "a tool ran without a list that allows it: {event}");
     }
@@ -173,16 +173,12 @@ async fn slots_come_back(scene: Scene) -> Outcome {
 async fn the_rate_of_runs(scene: Scene) -> Outcome {
     let quotas = json!({ "runs": { "max_concurrent_runs": 1000, "run_create_qps": 1, "run_create_burst": 2 } });
     let (_, service, agent) = limited(&scene, "rate", quotas).await?;
-    let mut refused = None;
-    for _ in 0..8 {
-        let made = try_run(&scene, &service, &agent.id).await?;
-        if made.status == 429 {
-            refused = Some(made);
-            break;
-        }
-        made.expect(201)?;
-    }
-    let Some(refused) = refused else { return Err(Stop::Failed("8 runs at once were accepted with a rate of 1 and a burst of 2".into())) };
+    let made = try_join_all((0..8).map(|_| try_run(&scene, &service, &agent.id))).await?;
+    let (accepted, refused): (Vec<_>, Vec<_>) = made.into_iter().partition(|answer| answer.status == 201);
+    ensure!(accepted.len() >= 2, "{} of 8 runs at once were accepted with a burst of 2", accepted.len());
+    let Some(refused) = refused.first() else {
+        return Err(Stop::Failed("8 runs at once were accepted with a rate of 1 and a burst of 2".into()));
+    };
     refused.refused(429, "rate_limited")?;
     refused.equals("/error/retryable", &json!(true))?;
     let wait: u64 = refused.header("retry-after").parse().unwrap_or(0);

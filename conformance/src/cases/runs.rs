@@ -6,7 +6,10 @@ use futures::future::try_join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::common::{END, agent_with, body_of, ended, follow, make_run, until, waiting_agent};
+use super::{
+    common::{END, agent_with, body_of, ended, follow, make_run, until, waiting_agent},
+    workers::Stage,
+};
 use crate::{
     case::{Outcome, Stop, cases, ensure},
     exchange::{Answer, has_members},
@@ -47,15 +50,15 @@ cases! {
 const NO_RUN: &str = "run_00000000000000000000000000";
 
 async fn a_run_is_made(scene: Scene) -> Outcome {
-    let (alice, agent) = (scene.world.alice().await?, scene.world.agent().await?);
+    let (caller, agent) = scene.world.caller().await?;
     let answer =
-        scene.post(&alice, &format!("/v1/agents/{}/runs", agent.id), &json!({ "input": { "type": "text", "text": "made" } })).await?;
+        scene.post(&caller, &format!("/v1/agents/{}/runs", agent.id), &json!({ "input": { "type": "text", "text": "made" } })).await?;
     answer.expect(201)?;
     answer.members("", &["run", "correlation_id"], Some(&[]))?;
     answer.members("/run", &["tenant_id", "agent_id", "run_id", "status", "created_at", "events_url"], None)?;
     let url = answer.some_text("/run/events_url")?;
     ensure!(url.starts_with('/'), "`events_url` is no path: {url}");
-    let mut live = scene.call(Method::GET, &url).bearer(&alice.access).open().await?;
+    let mut live = scene.call(Method::GET, &url).bearer(&caller.access).open().await?;
     ensure!(live.status == 200, "GET {url} answered {}", live.status);
     live.read_to_end(END).await.map(drop)
 }
@@ -65,16 +68,16 @@ fn nulls(value: &Value) -> Vec<String> {
 }
 
 async fn no_nulls(scene: Scene) -> Outcome {
-    let alice = scene.world.alice().await?;
-    let agent = waiting_agent(&scene, &alice).await?;
-    let made = scene.post(&alice, &format!("/v1/agents/{}/runs", agent.id), &json!({ "input": "x" })).await?;
+    let (caller, echo) = scene.world.caller().await?;
+    let agent = waiting_agent(&scene, &caller).await?;
+    let made = scene.post(&caller, &format!("/v1/agents/{}/runs", agent.id), &json!({ "input": "x" })).await?;
     made.expect(201)?;
     let run = made.some_text("/run/run_id")?;
     ensure!(made.at("/run").get("output") == Some(&Value::Null), "a queued run's `output` is not null: {}", made.at("/run"));
     ensure!(made.at("/run").get("error") == Some(&Value::Null), "a queued run's `error` is not null: {}", made.at("/run"));
-    let canceled = scene.post(&alice, &format!("/v1/runs/{run}:cancel"), &json!({})).await?;
-    let done = make_run(&scene, &alice, &scene.world.agent().await?.id, json!({ "input": "x" })).await?;
-    let done = ended(&scene, &alice, &done).await?;
+    let canceled = scene.post(&caller, &format!("/v1/runs/{run}:cancel"), &json!({})).await?;
+    let done = make_run(&scene, &caller, &echo.id, json!({ "input": "x" })).await?;
+    let done = ended(&scene, &caller, &done).await?;
     for run in [made.at("/run"), canceled.at("/run"), &done] {
         let strange: Vec<String> = nulls(run).into_iter().filter(|name| name != "output" && name != "error").collect();
         ensure!(strange.is_empty(), "members of a run are null: {strange:?} in {run}");
@@ -83,19 +86,20 @@ async fn no_nulls(scene: Scene) -> Outcome {
 }
 
 async fn readable_at_once(scene: Scene) -> Outcome {
-    let (alice, agent) = (scene.world.alice().await?, scene.world.agent().await?);
+    let (caller, agent) = scene.world.caller().await?;
     for _ in 0..10 {
-        let run = make_run(&scene, &alice, &agent.id, json!({ "input": "at once" })).await?;
-        scene.get(&alice, &format!("/v1/runs/{run}")).await?.expect(200)?;
-        let event = super::common::first_event(&scene, &alice, &run).await?;
+        let run = make_run(&scene, &caller, &agent.id, json!({ "input": "at once" })).await?;
+        scene.get(&caller, &format!("/v1/runs/{run}")).await?.expect(200)?;
+        let event = super::common::first_event(&scene, &caller, &run).await?;
         ensure!(event["sequence"] == json!(1) && event["type"] == json!("agentos.run.created"), "the first event is {event}");
     }
     Ok(())
 }
 
 async fn defaults(scene: Scene) -> Outcome {
-    let (alice, agent) = (scene.world.alice().await?, scene.world.agent().await?);
-    let answer = scene.post(&alice, &format!("/v1/agents/{}/runs", agent.id), &json!({ "input": { "type": "text", "text": "x" } })).await?;
+    let (caller, agent) = scene.world.caller().await?;
+    let answer =
+        scene.post(&caller, &format!("/v1/agents/{}/runs", agent.id), &json!({ "input": { "type": "text", "text": "x" } })).await?;
     answer.expect(201)?;
     for (name, wanted) in [
         ("timeout_ms", json!(180_000)),
@@ -110,7 +114,7 @@ async fn defaults(scene: Scene) -> Outcome {
 }
 
 async fn forms_of_the_input(scene: Scene) -> Outcome {
-    let (alice, agent) = (scene.world.alice().await?, scene.world.agent().await?);
+    let (caller, agent) = scene.world.caller().await?;
     for body in [
         json!({ "input": "form" }),
         json!({ "input": { "text": "form" } }),
@@ -119,15 +123,15 @@ async fn forms_of_the_input(scene: Scene) -> Outcome {
         json!({ "input": "form", "auth": { "principal": { "principal_id": "usr_x", "principal_type": "user" } } }),
         json!({ "input": "form", "auth": {} }),
     ] {
-        let run = make_run(&scene, &alice, &agent.id, body.clone()).await?;
-        let run = ended(&scene, &alice, &run).await?;
+        let run = make_run(&scene, &caller, &agent.id, body.clone()).await?;
+        let run = ended(&scene, &caller, &run).await?;
         ensure!(run["output"]["text"].as_str().is_some_and(|text| text.contains("form")), "{body} was answered by {}", run["output"]);
     }
     Ok(())
 }
 
 async fn unknown_members_are_ignored(scene: Scene) -> Outcome {
-    let (alice, agent) = (scene.world.alice().await?, scene.world.agent().await?);
+    let (caller, agent) = scene.world.caller().await?;
     let body = json!({
         "input": { "type": "text", "text": "x", "x_strange": 1 },
         "run_options": { "priority": "low", "x_strange": 1 },
@@ -135,7 +139,7 @@ async fn unknown_members_are_ignored(scene: Scene) -> Outcome {
         "tooling": { "x_strange": 1 },
         "x_strange": { "deep": [1, 2, 3] },
     });
-    let answer = scene.post(&alice, &format!("/v1/agents/{}/runs", agent.id), &body).await?;
+    let answer = scene.post(&caller, &format!("/v1/agents/{}/runs", agent.id), &body).await?;
     answer.expect(201)?;
     ensure!(!body_of(&answer).contains("x_strange"), "{}: an unknown member comes back: {}", answer.what, answer.json);
     Ok(())
@@ -183,35 +187,42 @@ async fn wrong_bodies_are_refused(scene: Scene) -> Outcome {
 }
 
 async fn a_dry_run_calls_nothing(scene: Scene) -> Outcome {
-    let (alice, agent) = (scene.world.alice().await?, scene.world.agent().await?);
-    let run = make_run(&scene, &alice, &agent.id, json!({ "input": "x", "run_options": { "dry_run": true } })).await?;
-    let done = ended(&scene, &alice, &run).await?;
+    let (caller, agent) = scene.world.caller().await?;
+    let run = make_run(&scene, &caller, &agent.id, json!({ "input": "x", "run_options": { "dry_run": true } })).await?;
+    let done = ended(&scene, &caller, &run).await?;
     ensure!(done["status"] == json!("completed"), "a dry run ended {}", done["status"]);
-    let kinds: Vec<Value> = follow(&scene, &alice, &run, "").await?.iter().map(|frame| frame.json()["event"]["type"].clone()).collect();
+    let kinds: Vec<Value> = follow(&scene, &caller, &run, "").await?.iter().map(|frame| frame.json()["event"]["type"].clone()).collect();
     for kind in ["agentos.model.requested", "agentos.tool.call.requested"] {
         ensure!(!kinds.contains(&json!(kind)), "a dry run has the event {kind}");
     }
-    Ok(())
+    if scene.world.options.worker.is_none() {
+        return Ok(());
+    }
+    // Where the only worker is the suite's own, it sees that nothing is asked of it.
+    let stage = Stage::set(scene.clone()).await?;
+    let (mut worker, agent) = (stage.worker().await?, stage.agent().await?);
+    make_run(&scene, &stage.who, &agent.id, json!({ "input": "x", "run_options": { "dry_run": true } })).await?;
+    worker.no_task("a dry run").await
 }
 
 async fn a_run_is_read(scene: Scene) -> Outcome {
-    let (alice, agent) = (scene.world.alice().await?, scene.world.agent().await?);
-    let run = make_run(&scene, &alice, &agent.id, json!({ "input": "x" })).await?;
-    let answer = scene.get(&alice, &format!("/v1/runs/{run}")).await?;
+    let (caller, agent) = scene.world.caller().await?;
+    let run = make_run(&scene, &caller, &agent.id, json!({ "input": "x" })).await?;
+    let answer = scene.get(&caller, &format!("/v1/runs/{run}")).await?;
     answer.expect(200)?;
     answer.members("", &["run", "correlation_id"], Some(&[]))?;
     answer.equals("/run/run_id", &json!(run))?;
-    scene.get(&alice, &format!("/v1/runs/{NO_RUN}")).await?.refused(404, "not_found")
+    scene.get(&caller, &format!("/v1/runs/{NO_RUN}")).await?.refused(404, "not_found")
 }
 
 async fn states_follow_the_figure(scene: Scene) -> Outcome {
-    let (alice, agent) = (scene.world.alice().await?, scene.world.agent().await?);
+    let (caller, agent) = scene.world.caller().await?;
     let rank = |status: &str| ["queued", "running", "completed"].iter().position(|known| *known == status);
     for _ in 0..5 {
-        let run = make_run(&scene, &alice, &agent.id, json!({ "input": "states" })).await?;
+        let run = make_run(&scene, &caller, &agent.id, json!({ "input": "states" })).await?;
         let mut last = 0;
         for _ in 0..200 {
-            let answer = scene.get(&alice, &format!("/v1/runs/{run}")).await?;
+            let answer = scene.get(&caller, &format!("/v1/runs/{run}")).await?;
             let status = answer.some_text("/run/status")?;
             let Some(now) = rank(&status) else { return Err(Stop::Failed(format!("an echo run has the status `{status}`"))) };
             ensure!(last < 2 || now == 2, "a completed run became {status}");
@@ -225,10 +236,10 @@ async fn states_follow_the_figure(scene: Scene) -> Outcome {
 }
 
 async fn a_run_ends_by_itself(scene: Scene) -> Outcome {
-    let (alice, agent) = (scene.world.alice().await?, scene.world.agent().await?);
+    let (caller, agent) = scene.world.caller().await?;
     let text = format!("by itself {}", scene.world.mark);
-    let run = make_run(&scene, &alice, &agent.id, json!({ "input": text })).await?;
-    let done = seldom_read(&scene, &alice, &run).await?;
+    let run = make_run(&scene, &caller, &agent.id, json!({ "input": text })).await?;
+    let done = seldom_read(&scene, &caller, &run).await?;
     has_members("a completed run", &done, &["completed_at", "output", "error"], None)?;
     ensure!(done["status"] == json!("completed") && done["error"].is_null(), "the run ended as {done}");
     ensure!(done["output"]["type"] == json!("text"), "the output is {}", done["output"]);
@@ -237,9 +248,9 @@ async fn a_run_ends_by_itself(scene: Scene) -> Outcome {
         "the output does not hold the input: {}",
         done["output"]
     );
-    let failing = agent_with(&scene, &alice, "fails", json!({ "llm_config": { "provider": "echo", "model": "echo" }, "capabilities": { "worker_labels": { "nobody": scene.world.mark } } })).await?;
-    let run = make_run(&scene, &alice, &failing.id, json!({ "input": "x", "run_options": { "timeout_ms": 1 } })).await?;
-    let failed = ended(&scene, &alice, &run).await?;
+    let failing = agent_with(&scene, &caller, "fails", json!({ "llm_config": { "provider": "echo", "model": "echo" }, "capabilities": { "worker_labels": { "nobody": scene.world.mark } } })).await?;
+    let run = make_run(&scene, &caller, &failing.id, json!({ "input": "x", "run_options": { "timeout_ms": 1 } })).await?;
+    let failed = ended(&scene, &caller, &run).await?;
     ensure!(failed["status"] == json!("failed") && failed["output"].is_null(), "the run ended as {failed}");
     has_members("the error of a run", &failed["error"], &["code", "message"], None)
 }
@@ -258,31 +269,31 @@ async fn seldom_read(scene: &Scene, who: &Account, run: &str) -> Result<Value, S
 }
 
 async fn a_run_is_canceled(scene: Scene) -> Outcome {
-    let alice = scene.world.alice().await?;
-    let agent = waiting_agent(&scene, &alice).await?;
-    let run = make_run(&scene, &alice, &agent.id, json!({ "input": "x" })).await?;
-    let answer = scene.post(&alice, &format!("/v1/runs/{run}:cancel"), &json!({})).await?;
+    let (caller, _) = scene.world.caller().await?;
+    let agent = waiting_agent(&scene, &caller).await?;
+    let run = make_run(&scene, &caller, &agent.id, json!({ "input": "x" })).await?;
+    let answer = scene.post(&caller, &format!("/v1/runs/{run}:cancel"), &json!({})).await?;
     answer.expect(200)?;
     answer.equals("/run/status", &json!("canceled"))?;
     answer.some_text("/run/completed_at")?;
-    let read = scene.get(&alice, &format!("/v1/runs/{run}")).await?;
+    let read = scene.get(&caller, &format!("/v1/runs/{run}")).await?;
     read.equals("/run/status", &json!("canceled"))
 }
 
 async fn what_has_ended_is_not_canceled(scene: Scene) -> Outcome {
-    let (alice, agent) = (scene.world.alice().await?, scene.world.agent().await?);
+    let (caller, agent) = scene.world.caller().await?;
     let cancel = |run: String| {
-        let (scene, alice) = (scene.clone(), alice.clone());
-        async move { scene.post(&alice, &format!("/v1/runs/{run}:cancel"), &json!({})).await }
+        let (scene, caller) = (scene.clone(), caller.clone());
+        async move { scene.post(&caller, &format!("/v1/runs/{run}:cancel"), &json!({})).await }
     };
-    let run = make_run(&scene, &alice, &agent.id, json!({ "input": "x" })).await?;
-    let before = ended(&scene, &alice, &run).await?;
+    let run = make_run(&scene, &caller, &agent.id, json!({ "input": "x" })).await?;
+    let before = ended(&scene, &caller, &run).await?;
     cancel(run.clone()).await?.refused(409, "invalid_state_transition")?;
-    let after = scene.get(&alice, &format!("/v1/runs/{run}")).await?;
+    let after = scene.get(&caller, &format!("/v1/runs/{run}")).await?;
     ensure!(after.at("/run") == &before, "a refused cancel changed the run: {} became {}", before, after.at("/run"));
     cancel(NO_RUN.to_owned()).await?.refused(404, "not_found")?;
-    let waits = waiting_agent(&scene, &alice).await?;
-    let run = make_run(&scene, &alice, &waits.id, json!({ "input": "x" })).await?;
+    let waits = waiting_agent(&scene, &caller).await?;
+    let run = make_run(&scene, &caller, &waits.id, json!({ "input": "x" })).await?;
     let answers: Vec<Answer> = try_join_all((0..10).map(|_| cancel(run.clone()))).await?;
     let won = answers.iter().filter(|answer| answer.status == 200).count();
     ensure!(won == 1, "{won} of 10 parallel cancels were accepted");
@@ -292,8 +303,16 @@ async fn what_has_ended_is_not_canceled(scene: Scene) -> Outcome {
     Ok(())
 }
 
-async fn time_is_limited(_scene: Scene) -> Outcome {
-    Err(Stop::NotRun("it takes a worker that gets a run and does not answer".into()))
+async fn time_is_limited(scene: Scene) -> Outcome {
+    let stage = Stage::set(scene.clone()).await?;
+    let mut silent = stage.worker().await?;
+    let agent = stage.agent().await?;
+    let run = make_run(&scene, &stage.who, &agent.id, json!({ "input": "x", "run_options": { "timeout_ms": 1000 } })).await?;
+    silent.task().await?;
+    let done = ended(&scene, &stage.who, &run).await?;
+    ensure!(done["status"] == json!("failed"), "the run whose worker does not answer ended as {done}");
+    ensure!(done["error"]["code"] == json!("timeout"), "the error of a run whose worker does not answer is {}", done["error"]);
+    Ok(())
 }
 
 async fn a_provider_that_is_away(scene: Scene) -> Outcome {
@@ -340,23 +359,23 @@ async fn one_conversation_in_order(scene: Scene) -> Outcome {
 }
 
 async fn one_run_on_both_surfaces(scene: Scene) -> Outcome {
-    let (alice, agent) = (scene.world.alice().await?, scene.world.agent().await?);
-    let chat = scene.post(&alice, &format!("/api/v1/agents/{}/chat", agent.id), &json!({ "message": "both" })).await?;
+    let (caller, agent) = scene.world.caller().await?;
+    let chat = scene.post(&caller, &format!("/api/v1/agents/{}/chat", agent.id), &json!({ "message": "both" })).await?;
     chat.expect(200)?;
     let old = chat.some_text("/data/run_id")?;
-    let read = scene.get(&alice, &format!("/v1/runs/{old}")).await?;
+    let read = scene.get(&caller, &format!("/v1/runs/{old}")).await?;
     read.expect(200)?;
     let new = read.some_text("/run/run_id")?;
-    let v1 = follow(&scene, &alice, &new, "").await?;
-    let api = scene.call(Method::GET, &format!("/api/v1/runs/{new}/events")).bearer(&alice.access).open().await?.read_to_end(END).await?;
+    let v1 = follow(&scene, &caller, &new, "").await?;
+    let api = scene.call(Method::GET, &format!("/api/v1/runs/{new}/events")).bearer(&caller.access).open().await?.read_to_end(END).await?;
     ensure!(v1.len() == api.len(), "the run has {} events below /v1 and {} below /api/v1", v1.len(), api.len());
     for (one, two) in v1.iter().zip(&api) {
         let (one, two) = (one.json()["event"].clone(), two.json());
         ensure!(one["sequence"] == two["sequence"], "the sequences {} and {} differ", one["sequence"], two["sequence"]);
         ensure!(same_id(&one["event_id"], &two["id"]), "the ids {} and {} are not those of one event", one["event_id"], two["id"]);
     }
-    let made = make_run(&scene, &alice, &agent.id, json!({ "input": "both" })).await?;
-    let shown = scene.get(&alice, &format!("/api/v1/runs/{made}")).await?;
+    let made = make_run(&scene, &caller, &agent.id, json!({ "input": "both" })).await?;
+    let shown = scene.get(&caller, &format!("/api/v1/runs/{made}")).await?;
     shown.expect(200)?;
     ensure!(same_id(&json!(made), shown.at("/data/id")), "the ids {made} and {} are not those of one run", shown.at("/data/id"));
     Ok(())
@@ -378,8 +397,8 @@ async fn chat(scene: &Scene, who: &Account, agent: &str, body: Value) -> Result<
 }
 
 async fn a_chat_is_answered(scene: Scene) -> Outcome {
-    let (alice, agent) = (scene.world.alice().await?, scene.world.agent().await?);
-    let answer = chat(&scene, &alice, &agent.id, json!({ "message": "hello chat" })).await?;
+    let (caller, agent) = scene.world.caller().await?;
+    let answer = chat(&scene, &caller, &agent.id, json!({ "message": "hello chat" })).await?;
     answer.expect(200)?;
     answer.members("/data", &["request_id", "run_id", "conversation_id", "response", "model_used", "tokens_used", "duration_ms"], None)?;
     ensure!(answer.text("/data/response").contains("hello chat"), "the answer is {}", answer.at("/data/response"));
@@ -387,7 +406,7 @@ async fn a_chat_is_answered(scene: Scene) -> Outcome {
 }
 
 async fn messages_are_bounded(scene: Scene) -> Outcome {
-    let (alice, agent) = (scene.world.alice().await?, scene.world.agent().await?);
+    let (caller, agent) = scene.world.caller().await?;
     for (body, member) in [
         (json!({}), "message"),
         (json!({ "message": "  \n" }), "message"),
@@ -395,43 +414,57 @@ async fn messages_are_bounded(scene: Scene) -> Outcome {
         (json!({ "message": "x", "priority": "urgent" }), "priority"),
         (json!({ "message": "x", "timeout_ms": 0 }), "timeout_ms"),
     ] {
-        let answer = chat(&scene, &alice, &agent.id, body).await?;
+        let answer = chat(&scene, &caller, &agent.id, body).await?;
         answer.refused(400, "invalid_request")?;
         ensure!(answer.text("/error").contains(member), "{}: the text does not name `{member}`: {}", answer.what, answer.at("/error"));
     }
-    chat(&scene, &alice, &agent.id, json!({ "message": "x".repeat(65_537) })).await?.refused(413, "too_large")
+    chat(&scene, &caller, &agent.id, json!({ "message": "x".repeat(65_537) })).await?.refused(413, "too_large")
 }
 
 async fn a_chat_is_handed_over(scene: Scene) -> Outcome {
-    let alice = scene.world.alice().await?;
-    let agent = waiting_agent(&scene, &alice).await?;
-    let answer = chat(&scene, &alice, &agent.id, json!({ "message": "x", "detach": true })).await?;
+    let (caller, _) = scene.world.caller().await?;
+    let agent = waiting_agent(&scene, &caller).await?;
+    let answer = chat(&scene, &caller, &agent.id, json!({ "message": "x", "detach": true })).await?;
     answer.expect(202)?;
     let run = answer.some_text("/data/id")?;
     answer.equals("/data/status", &json!("queued"))?;
     let place = answer.header("location").to_owned();
-    let read = scene.get(&alice, &place).await?;
+    let read = scene.get(&caller, &place).await?;
     read.expect(200)?;
     read.equals("/data/id", &json!(run))?;
-    scene.post(&alice, &format!("/api/v1/runs/{run}/cancel"), &json!({})).await?.expect(200)
+    scene.post(&caller, &format!("/api/v1/runs/{run}/cancel"), &json!({})).await?.expect(200)
 }
 
-async fn a_waiting_call_gives_up(_scene: Scene) -> Outcome {
-    Err(Stop::NotRun("it takes a worker that gets a run and does not answer".into()))
+async fn a_waiting_call_gives_up(scene: Scene) -> Outcome {
+    let stage = Stage::set(scene.clone()).await?;
+    // While its only worker is busy the run waits, and its own time does not begin.
+    let mut busy = stage.door.register(stage.about(1)).await?;
+    let first = stage.say("the worker is busy with this").await?;
+    let task = busy.task().await?;
+    let agent = stage.agent().await?;
+    let answer = chat(&scene, &stage.who, &agent.id, json!({ "message": "x", "timeout_ms": 500 })).await?;
+    answer.refused(504, "wait_timeout")?;
+    let run = answer.some_text("/run_id")?;
+    let read = scene.get(&stage.who, &format!("/api/v1/runs/{run}")).await?;
+    read.expect(200)?;
+    ensure!(read.at("/data/status") == &json!("queued"), "after its waiting call gave up the run is {}", read.at("/data/status"));
+    scene.post(&stage.who, &format!("/api/v1/runs/{run}/cancel"), &json!({})).await?.expect(200)?;
+    busy.answer(&task, "done").await?;
+    stage.ended(&first).await.map(drop)
 }
 
 async fn a_failed_run_is_told(scene: Scene) -> Outcome {
-    let alice = scene.world.alice().await?;
-    let agent = waiting_agent(&scene, &alice).await?;
-    let call = chat(&scene, &alice, &agent.id, json!({ "message": "x" }));
+    let (caller, _) = scene.world.caller().await?;
+    let agent = waiting_agent(&scene, &caller).await?;
+    let call = chat(&scene, &caller, &agent.id, json!({ "message": "x" }));
     let cancel = async {
         let runs = format!("/api/v1/agents/{}/executions", agent.id);
         until("the waiting run is listed", Duration::from_secs(10), || async {
-            Ok(!scene.get(&alice, &runs).await?.text("/data/0/id").is_empty())
+            Ok(!scene.get(&caller, &runs).await?.text("/data/0/id").is_empty())
         })
         .await?;
-        let run = scene.get(&alice, &runs).await?.some_text("/data/0/id")?;
-        scene.post(&alice, &format!("/api/v1/runs/{run}/cancel"), &json!({})).await?.expect(200)?;
+        let run = scene.get(&caller, &runs).await?.some_text("/data/0/id")?;
+        scene.post(&caller, &format!("/api/v1/runs/{run}/cancel"), &json!({})).await?.expect(200)?;
         Ok::<_, Stop>(run)
     };
     let (answer, run) = futures::join!(call, cancel);
@@ -493,8 +526,8 @@ async fn a_socket_without_credential(scene: Scene) -> Outcome {
 }
 
 async fn a_chat_over_a_socket(scene: Scene) -> Outcome {
-    let (alice, agent) = (scene.world.alice().await?, scene.world.agent().await?);
-    let mut socket = Socket::open(&scene, &format!("/api/v1/agents/{}/chat/ws", agent.id), Some(&alice.access)).await?;
+    let (caller, agent) = scene.world.caller().await?;
+    let mut socket = Socket::open(&scene, &format!("/api/v1/agents/{}/chat/ws", agent.id), Some(&caller.access)).await?;
     socket.say(r#"{"message":7}"#).await?;
     let refused = socket.text(Duration::from_secs(10)).await?;
     ensure!(refused["type"] == json!("error") && refused["code"].is_string(), "a bad message was answered by {refused}");

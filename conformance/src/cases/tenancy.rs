@@ -20,7 +20,7 @@ cases! {
     "TEN-002" => two_tenants_are_refused,
     "TEN-003" => no_tenant_at_all,
     "TEN-004" => an_unknown_tenant,
-    "TEN-005" => a_disabled_tenant @ alone,
+    "TEN-005" => a_disabled_tenant,
     "TEN-006" => another_tenants_things_look_missing,
     "TEN-007" => forms_of_a_tenant,
     "TEN-008" => an_id_twice,
@@ -39,7 +39,7 @@ cases! {
     "TEN-021" => addresses_without_case,
     "TEN-022" => a_failed_login_tells_nothing,
     "TEN-023" => a_refresh_token_works_once,
-    "TEN-024" => a_stolen_refresh_token_ends_the_session @ alone,
+    "TEN-024" => a_stolen_refresh_token_ends_the_session @ slow,
     "TEN-025" => logging_out,
     "TEN-026" => keys,
     "TEN-027" => administration_is_for_administrators,
@@ -167,7 +167,7 @@ async fn forms_of_a_tenant(scene: Scene) -> Outcome {
         made.expect(201)?;
         made.members("", &["tenant", "correlation_id"], Some(&[]))?;
         let id = made.some_text("/tenant/tenant_id")?;
-        scene.world.remember(&scene.world.options.target, &admin, &format!("/v1/admin/tenants/{id}"));
+        scene.world.remember_tenant(&admin, &id);
         let read = scene.get(&admin, &format!("/v1/admin/tenants/{id}")).await?;
         read.expect(200)?;
         read.equals("/tenant", made.at("/tenant"))?;

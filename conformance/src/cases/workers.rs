@@ -18,6 +18,7 @@ use crate::{
     case::{Outcome, Stop, cases, ensure},
     peer::ids::uuid_of,
     scene::Scene,
+    stream::Frame,
     worker::{Came, Door, KeyShown, SOON, Session},
     world::{Account, Agent},
 };
@@ -26,7 +27,7 @@ cases! {
     "WRK-001" => who_may_not_enter,
     "WRK-002" => the_first_message_is_a_registration,
     "WRK-003" => one_session_a_name,
-    "WRK-004" => places_of_a_worker,
+    "WRK-004" => places_of_a_worker @ slow,
     "WRK-005" => the_first_protocol,
     "WRK-006" => what_a_task_carries,
     "WRK-007" => the_provider_decides,
@@ -48,16 +49,16 @@ const PROVIDER: &str = "echo";
 const OTHERS: [&str; 3] = ["ollama", "anthropic", "openai"];
 
 /// A door, an account, and a word that is this case's alone.
-struct Stage {
+pub(super) struct Stage {
     scene: Scene,
-    door: Door,
-    who: Account,
+    pub(super) door: Door,
+    pub(super) who: Account,
     /// The label and the model.
     mark: String,
 }
 
 impl Stage {
-    async fn set(scene: Scene) -> Result<Self, Stop> {
+    pub(super) async fn set(scene: Scene) -> Result<Self, Stop> {
         let door = Door::open(&scene).await?;
         let who = scene.world.register("worker").await?;
         let mark = format!("conf-{}", &uuid::Uuid::new_v4().simple().to_string()[..12]);
@@ -65,7 +66,7 @@ impl Stage {
     }
 
     /// A registration for protocol 2.
-    fn about(&self, places: i32) -> RegisterWorker {
+    pub(super) fn about(&self, places: i32) -> RegisterWorker {
         RegisterWorker {
             worker_id: format!("conf-{}-{}", self.scene.world.mark, &uuid::Uuid::new_v4().simple().to_string()[..8]),
             max_concurrent: places,
@@ -88,12 +89,12 @@ impl Stage {
     }
 
     /// A worker of protocol 2 with four places.
-    async fn worker(&self) -> Result<Session, Stop> {
+    pub(super) async fn worker(&self) -> Result<Session, Stop> {
         self.door.register(self.about(4)).await
     }
 
     /// An agent that only this case's workers can answer for.
-    async fn agent(&self) -> Result<Agent, Stop> {
+    pub(super) async fn agent(&self) -> Result<Agent, Stop> {
         let config = json!({
             "llm_config": { "provider": PROVIDER, "model": self.mark },
             "capabilities": { "worker_labels": { "conformance": self.mark } },
@@ -103,15 +104,38 @@ impl Stage {
     }
 
     /// Says something to a new agent, so that runs do not wait for one another.
-    async fn say(&self, text: &str) -> Result<String, Stop> {
+    pub(super) async fn say(&self, text: &str) -> Result<String, Stop> {
         chat::say(&self.scene, &self.who, &self.agent().await?.id, text).await
+    }
+
+    /// A run whose worker says one piece while somebody watches: the frame of that piece. The run is ended.
+    pub(super) async fn delta(&self) -> Result<Frame, Stop> {
+        let mut worker = self.worker().await?;
+        let run = self.say("in pieces").await?;
+        let path = format!("/api/v1/runs/{run}/events?deltas=true");
+        let mut live = self.scene.call(Method::GET, &path).bearer(&self.who.access).open().await?;
+        let task = worker.task().await?;
+        // The watcher has to be there before the piece comes, for pieces are not kept.
+        live.next_event(SOON).await?;
+        let piece = TaskDelta { request_id: task.request_id.clone(), lease_id: task.lease_id.clone(), text: "a piece".into() };
+        worker.say(ToHub::TaskDelta(piece)).await?;
+        let mut found = None;
+        while let Some(frame) = live.next_event(SOON).await? {
+            if frame.json()["text"] == "a piece" {
+                found = Some(frame);
+                break;
+            }
+        }
+        live.note();
+        worker.answer(&task, "a piece of the whole").await?;
+        found.ok_or_else(|| Stop::Failed(format!("{}: the piece did not come while the run went on", live.what)))
     }
 
     async fn run(&self, run: &str) -> Result<Value, Stop> {
         chat::read(&self.scene, &self.who, run).await
     }
 
-    async fn ended(&self, run: &str) -> Result<Value, Stop> {
+    pub(super) async fn ended(&self, run: &str) -> Result<Value, Stop> {
         chat::ended(&self.scene, &self.who, run).await
     }
 }
@@ -181,25 +205,28 @@ async fn one_session_a_name(scene: Scene) -> Outcome {
 }
 
 async fn places_of_a_worker(scene: Scene) -> Outcome {
-    for (told, places) in [(2, 2), (0, 4), (-3, 4)] {
-        let stage = Stage::set(scene.clone()).await?;
-        let mut worker = stage.door.register(stage.about(told)).await?;
-        for number in 0..=places {
-            stage.say(&format!("run {number}")).await?;
-        }
-        let mut tasks = Vec::new();
-        for _ in 0..places {
-            tasks.push(worker.task().await?);
-        }
-        worker.no_task(&format!("with max_concurrent {told} and {places} tasks")).await?;
-        worker.answer(&tasks.remove(0), "done").await?;
+    let judged = [(2, 2), (0, 4), (-3, 4)].map(|(told, places)| a_worker_with(scene.clone(), told, places));
+    futures::future::try_join_all(judged).await.map(drop)
+}
+
+async fn a_worker_with(scene: Scene, told: i32, places: usize) -> Outcome {
+    let stage = Stage::set(scene).await?;
+    let mut worker = stage.door.register(stage.about(told)).await?;
+    for number in 0..=places {
+        stage.say(&format!("run {number}")).await?;
+    }
+    let mut tasks = Vec::new();
+    for _ in 0..places {
         tasks.push(worker.task().await?);
-        for task in &tasks {
-            worker.answer(task, "done").await?;
-        }
-        for task in &tasks {
-            stage.ended(&task.request_id).await?;
-        }
+    }
+    worker.no_task(&format!("with max_concurrent {told} and {places} tasks")).await?;
+    worker.answer(&tasks.remove(0), "done").await?;
+    tasks.push(worker.task().await?);
+    for task in &tasks {
+        worker.answer(task, "done").await?;
+    }
+    for task in &tasks {
+        stage.ended(&task.request_id).await?;
     }
     Ok(())
 }
@@ -516,17 +543,25 @@ async fn signs_of_life(scene: Scene) -> Outcome {
 
 async fn calls_of_models(scene: Scene) -> Outcome {
     let stage = Stage::set(scene).await?;
-    let about = RegisterWorker { named_models: vec![format!("{PROVIDER}/{}", stage.mark)], ..stage.about(4) };
+    // A provider of nobody else's, so that the calls come here alone.
+    let provider = stage.mark.clone();
+    let named = format!("{provider}/small");
+    let about = RegisterWorker {
+        supported_providers: vec![provider.clone()],
+        models: vec![named.clone()],
+        named_models: vec![named.clone()],
+        ..stage.about(4)
+    };
     let mut without = stage.door.register(RegisterWorker { max_model_calls: 0, ..about.clone() }).await?;
     let with = RegisterWorker { worker_id: format!("{}-m", about.worker_id), max_model_calls: 1, ..about };
     let mut worker = stage.door.register(with).await?;
     let offered = stage.scene.get(&stage.who, "/v1/models").await?;
-    let all = offered.at("/models").as_array().cloned().unwrap_or_default();
-    let own = all.iter().filter_map(|model| model["model_id"].as_str()).find(|id| id.contains(&stage.mark));
+    offered.expect(200)?;
+    let own = offered.list("/models")?.iter().filter_map(|model| model["model_id"].as_str()).find(|id| id.contains(&stage.mark));
     let Some(own) = own else {
         return Err(Stop::NotRun(format!(
-            "the hub does not offer the models of connected workers: {} answered {}",
-            offered.what, offered.status
+            "the hub does not offer the models of connected workers: {} does not list {named}",
+            offered.what
         )));
     };
     let body = super::models::chat(own, "Hello");

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     convert::Infallible,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex},
 };
 
@@ -16,6 +16,7 @@ use reqwest::{Client, Url, header};
 use tokio::{net::TcpListener, task::AbortHandle};
 
 use super::{Ask, Memory, Mutant, Reply};
+use crate::world::World;
 
 type Body = UnsyncBoxBody<Bytes, std::io::Error>;
 
@@ -31,8 +32,7 @@ impl Drop for Proxy {
 }
 
 struct Inner {
-    upstream: Url,
-    ca: Option<Vec<u8>>,
+    home: Arc<World>,
     mutant: &'static Mutant,
     memory: Mutex<Memory>,
     /// One client an address: the hub limits by address, and is not to see all cases as one client.
@@ -40,11 +40,12 @@ struct Inner {
 }
 
 impl Proxy {
-    pub(super) async fn start(upstream: Url, ca: Option<Vec<u8>>, mutant: &'static Mutant) -> std::io::Result<Self> {
+    pub(super) async fn start(home: &Arc<World>, mutant: &'static Mutant) -> std::io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         let url = Url::parse(&format!("http://{address}")).map_err(std::io::Error::other)?;
-        let inner = Arc::new(Inner { upstream, ca, mutant, memory: Mutex::default(), clients: Mutex::default() });
+        let memory = Mutex::new(known(home).await);
+        let inner = Arc::new(Inner { home: home.clone(), mutant, memory, clients: Mutex::default() });
         let task = tokio::spawn(async move {
             while let Ok((stream, from)) = listener.accept().await {
                 let inner = inner.clone();
@@ -72,6 +73,15 @@ async fn serve(inner: Arc<Inner>, from: SocketAddr, request: Request<Incoming>) 
             response
         }
     })
+}
+
+/// What a mutant knows from the start: the credential of the account that owns the shared agent (`token`).
+async fn known(home: &Arc<World>) -> Memory {
+    let mut memory = Memory::default();
+    if let Ok(alice) = home.alice().await {
+        memory.texts.insert("token".into(), alice.access);
+    }
+    memory
 }
 
 type Failed = Box<dyn std::error::Error + Send + Sync>;
@@ -123,7 +133,7 @@ impl Inner {
     async fn send(&self, from: IpAddr, ask: &Ask, chunked: bool) -> Result<reqwest::Response, Failed> {
         let client = self.client(from)?;
         let query = if ask.query.is_empty() { String::new() } else { format!("?{}", ask.query) };
-        let url = self.upstream.join(&format!("{}{query}", ask.path))?;
+        let url = self.home.options.target.join(&format!("{}{query}", ask.path))?;
         let request = client.request(ask.method.clone(), url).headers(ask.headers.clone());
         let request = if chunked {
             let parts: Vec<std::io::Result<Vec<u8>>> = ask.body.chunks(16 * 1024).map(|part| Ok(part.to_vec())).collect();
@@ -137,11 +147,14 @@ impl Inner {
     }
 
     fn client(&self, from: IpAddr) -> Result<Client, Failed> {
+        if from == IpAddr::V4(Ipv4Addr::LOCALHOST) {
+            return Ok(self.home.common.clone());
+        }
         let mut clients = self.clients.lock().map_err(|_| "a lock was poisoned")?;
         if let Some(client) = clients.get(&from) {
             return Ok(client.clone());
         }
-        let client = crate::world::client(Some(from), self.ca.as_deref())?;
+        let client = crate::world::client(Some(from), self.home.options.ca.as_deref())?;
         clients.insert(from, client.clone());
         Ok(client)
     }

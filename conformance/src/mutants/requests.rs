@@ -256,12 +256,8 @@ fn header_of(token: &str) -> Value {
     BASE64_URL_SAFE_NO_PAD.decode(part).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
 }
 
-/// Keeps the token of the first account that made an agent, and puts it into requests that the mutant lets through with it.
+/// Puts the token of another account into requests that the mutant lets through with it.
 fn borrow_token(ask: &mut Ask, memory: &mut Memory, wanted: impl Fn(&Ask, &str) -> bool) {
-    if ask.is("POST", "/api/v1/agents") {
-        let token = ask.token();
-        memory.texts.entry("token".into()).or_insert(token);
-    }
     let Some(own) = memory.texts.get("token").cloned() else { return };
     if wanted(ask, &own) {
         ask.set("authorization", &format!("Bearer {own}"));

@@ -10,6 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use http::response::Parts;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::{body::Incoming, client::conn::http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -37,6 +38,7 @@ use crate::{
     exchange::{Answer, Exchange, shown},
     scene::{Scene, chain},
     stream::{Cutter, Frame},
+    tamper,
 };
 
 /// Longest wait for a handshake.
@@ -173,7 +175,7 @@ impl Link {
             let bytes = body.map_err(|error| format!("the answer broke off: {error}"))?.to_bytes();
             Ok((head, bytes))
         };
-        let done: Result<_, String> = work.await;
+        let done: Result<_, String> = work.await.and_then(|(head, bytes)| tampered(scene, &ask, head, bytes));
         let (status, headers, bytes) = match &done {
             Ok((head, bytes)) => (head.status.as_u16(), head.headers.clone(), bytes.clone()),
             Err(_) => (0, http::HeaderMap::new(), Bytes::new()),
@@ -208,6 +210,22 @@ impl Link {
         let headers = response.headers().clone();
         Ok(Feed { what, status, headers, body: response.into_body(), cutter: Cutter::default(), ready: Vec::new(), ended: false })
     }
+}
+
+/// The answer as a mutant gives it, where one is judged.
+fn tampered(scene: &Scene, ask: &Ask<'_>, mut head: Parts, bytes: Bytes) -> Result<(Parts, Bytes), String> {
+    let Some(tamper) = &scene.world.tamper else { return Ok((head, bytes)) };
+    let mut headers = http::HeaderMap::new();
+    if let Some(value) = ask.authorization.as_ref().and_then(|value| value.parse().ok()) {
+        headers.insert(http::header::AUTHORIZATION, value);
+    }
+    let (path, query) = ask.path.split_once('?').unwrap_or((ask.path, ""));
+    let asked = tamper::Ask { method: ask.method.clone(), path: path.to_owned(), query: query.to_owned(), headers, body: ask.body.clone() };
+    let mut reply = tamper::Reply { status: head.status.as_u16(), headers: head.headers, body: bytes.to_vec() };
+    tamper.apply(&asked, &mut reply);
+    head.status = http::StatusCode::from_u16(reply.status).map_err(|error| error.to_string())?;
+    head.headers = reply.headers;
+    Ok((head, reply.body.into()))
 }
 
 /// An open stream of events of a peer listener.

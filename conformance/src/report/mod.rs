@@ -110,6 +110,8 @@ pub struct Report {
     pub profiles: Vec<Profile>,
     /// The verdicts.
     pub judged: Vec<Judgement>,
+    /// What the suite made and could not take away again.
+    pub left: Vec<String>,
     /// How long it took.
     #[serde(skip)]
     pub took: Duration,

@@ -34,6 +34,9 @@ pub fn terminal(report: &Report) -> String {
         }
         out.push('\n');
     }
+    if !report.left.is_empty() {
+        let _ = writeln!(out, "Left behind:\n  {}\n", report.left.join("\n  "));
+    }
     out.push_str(&report.summary());
     out.push('\n');
     out

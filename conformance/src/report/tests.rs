@@ -6,7 +6,15 @@ fn report(first: Verdict, expected: Option<&str>) -> Report {
     let mut judged = vec![of(0, first), of(1, Verdict::Pass), of(2, Verdict::NotRun)];
     judged[0].expected = expected.map(str::to_owned);
     let profiles = vec![Profile::Core];
-    Report { suite: "1".into(), target: "http://hub-a.example/".into(), hub: "1".into(), profiles, judged, took: Duration::ZERO }
+    Report {
+        suite: "1".into(),
+        target: "http://hub-a.example/".into(),
+        hub: "1".into(),
+        profiles,
+        judged,
+        left: Vec::new(),
+        took: Duration::ZERO,
+    }
 }
 
 #[test]

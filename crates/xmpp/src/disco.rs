@@ -118,7 +118,7 @@ pub(crate) fn caps(face: &Face) -> Option<Element> {
 pub(crate) fn presence_payload(face: &Face) -> Vec<Element> {
     let mut payload = Vec::new();
     if !face.description.is_empty() {
-        payload.push(stanza::with_text("status", crate::link::NS_COMPONENT, &face.description));
+        payload.push(stanza::with_text("status", crate::stanza::NS_COMPONENT, &face.description));
     }
     payload.extend(caps(face));
     // XEP-0153: clients fetch the vCard when they do not have this picture yet.

@@ -122,7 +122,7 @@ fn child<'a>(element: &'a Element, name: &str, namespace: NSChoice<'static>) -> 
 
 /// The body without a language, else the first one. Empty bodies are none.
 fn body(message: &Element) -> Option<String> {
-    let bodies = || message.children().filter(|child| child.is("body", crate::link::NS_COMPONENT));
+    let bodies = || message.children().filter(|child| child.is("body", crate::stanza::NS_COMPONENT));
     let plain = bodies().find(|body| body.attrs().iter().all(|((_, name), _)| name.as_str() != "lang"));
     plain.or_else(|| bodies().next()).map(Element::text).filter(|text| !text.trim().is_empty())
 }
@@ -153,7 +153,7 @@ fn without_quote(message: &Element, body: &str) -> String {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::link::{Kind, NS_COMPONENT};
+    use crate::{link::Kind, stanza::NS_COMPONENT};
 
     /// A stanza as it would come from the link.
     pub(crate) fn stanza(xml: &str) -> Stanza {

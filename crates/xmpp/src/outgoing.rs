@@ -44,14 +44,14 @@ impl Envelope {
     fn message(&self, id: &str) -> Element {
         let mut message = stanza::chat(&self.from, &self.to.clone().into(), id);
         if let Some(thread) = &self.thread {
-            message.append_child(stanza::with_text("thread", crate::link::NS_COMPONENT, thread));
+            message.append_child(stanza::with_text("thread", crate::stanza::NS_COMPONENT, thread));
         }
         message
     }
 
     fn with_body(&self, id: &str, body: &str) -> Element {
         let mut message = self.message(id);
-        message.append_child(stanza::with_text("body", crate::link::NS_COMPONENT, body));
+        message.append_child(stanza::with_text("body", crate::stanza::NS_COMPONENT, body));
         message.append_child(stanza::leaf("origin-id", ns::SID, &[("id", id)]));
         message
     }
@@ -161,7 +161,7 @@ mod tests {
         let message = &all[0];
         assert_eq!((attr(message, "from"), attr(message, "to")), ("bot@agents.a.example/aiox", "u@a.example"));
         assert_eq!((attr(message, "id"), attr(message, "type")), ("r1", "chat"));
-        assert_eq!(message.get_child("thread", crate::link::NS_COMPONENT).unwrap().text(), "t1");
+        assert_eq!(message.get_child("thread", crate::stanza::NS_COMPONENT).unwrap().text(), "t1");
         assert_eq!(attr(message.get_child("reply", NS_REPLY).unwrap(), "id"), "m1");
         assert!(message.has_child("active", ns::CHATSTATES));
     }
@@ -172,7 +172,7 @@ mod tests {
         let first = envelope().answer("r1", &long, Some("live"));
         assert!(first.len() > 1);
         assert_eq!(first, envelope().answer("r1", &long, Some("live")));
-        let body = |m: &Element| m.get_child("body", crate::link::NS_COMPONENT).unwrap().text();
+        let body = |m: &Element| m.get_child("body", crate::stanza::NS_COMPONENT).unwrap().text();
         assert_eq!(first.iter().map(body).collect::<String>(), long);
         assert_eq!(attr(&first[1], "id"), "r1.2");
         assert!(first[0].has_child("replace", ns::MESSAGE_CORRECT) && !first[1].has_child("replace", ns::MESSAGE_CORRECT));

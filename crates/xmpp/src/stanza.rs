@@ -8,7 +8,10 @@ use xmpp_parsers::{
     stanza_error::{DefinedCondition, ErrorType},
 };
 
-use crate::{fault::Fault, link::NS_COMPONENT, text};
+use crate::{fault::Fault, text};
+
+/// The namespace of everything on a component link (XEP-0114).
+pub(crate) const NS_COMPONENT: &str = "jabber:component:accept";
 
 /// Sets an attribute. `name` is always a literal of this crate; the value may come from anywhere.
 pub(crate) fn set(element: &mut Element, name: &'static str, value: &str) {

@@ -9,7 +9,12 @@ use xmpp_parsers::{
 };
 
 use super::Door;
-use crate::{disco::NS_COMMANDS, fault::Fault, hub::Hub, link::NS_COMPONENT, stanza};
+use crate::{
+    disco::NS_COMMANDS,
+    fault::Fault,
+    hub::Hub,
+    stanza::{self, NS_COMPONENT},
+};
 
 /// Most runs or agents that are listed.
 const MAX_LISTED: usize = 50;

@@ -120,7 +120,7 @@ impl<H: Hub> Door<H> {
 
     /// A message of ours came back as an error. Only what may pass later is sent again, and never at once.
     pub(super) fn came_back(self: &Arc<Self>, stanza: &Stanza, user: BareJid) {
-        let error = stanza.element.get_child("error", crate::link::NS_COMPONENT);
+        let error = stanza.element.get_child("error", crate::stanza::NS_COMPONENT);
         let passing = error.is_some_and(|error| {
             let condition = |name| error.has_child(name, ns::XMPP_STANZAS);
             error.attr::<str>("type") == Some("wait") || condition("remote-server-timeout") || condition("remote-server-not-found")

@@ -10,9 +10,10 @@ use rxml::{AttrMap, Namespace, NcName, RawEvent, RawQName};
 use xmpp_parsers::{jid::Jid, minidom::Element};
 
 use super::{
-    NS_COMPONENT, NS_STREAM,
+    NS_STREAM,
     inbound::{Head, Inbound, Kind, Refusal, Stanza},
 };
+use crate::stanza::NS_COMPONENT;
 
 /// Levels of nesting that are kept. Deeper trees are refused: dropping a tree is recursive.
 pub(crate) const MAX_DEPTH: usize = 64;

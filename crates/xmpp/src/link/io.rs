@@ -112,7 +112,7 @@ mod tests {
 
     #[test]
     fn text_is_escaped_and_a_stanza_over_the_limit_is_not_sent() {
-        let mut element = Element::bare("message", super::super::NS_COMPONENT);
+        let mut element = Element::bare("message", crate::stanza::NS_COMPONENT);
         element.append_text("a < b & c");
         let text = String::from_utf8(serialise(&element).unwrap()).unwrap();
         assert!(text.contains("a &lt; b &amp; c"), "{text}");

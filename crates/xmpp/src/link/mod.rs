@@ -20,7 +20,6 @@ pub(crate) use session::Session;
 
 use backoff::Backoff;
 
-pub(crate) const NS_COMPONENT: &str = "jabber:component:accept";
 pub(crate) const NS_STREAM: &str = "http://etherx.jabber.org/streams";
 /// Longest single XML token. Servers route up to 512 KiB in one stanza.
 const MAX_TOKEN_BYTES: usize = 512 * 1024;

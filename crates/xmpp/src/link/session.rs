@@ -17,12 +17,15 @@ use tokio_util::sync::CancellationToken;
 use xmpp_parsers::{component::Handshake, minidom::Element};
 
 use super::{
-    LinkError, LinkOptions, MAX_TOKEN_BYTES, NS_COMPONENT, NS_STREAM,
+    LinkError, LinkOptions, MAX_TOKEN_BYTES, NS_STREAM,
     assemble::Assembler,
     inbound::{Inbound, Kind, Stanza},
     io::{Outbound, write_loop},
 };
-use crate::{confirm, stanza};
+use crate::{
+    confirm,
+    stanza::{self, NS_COMPONENT},
+};
 
 /// Stanzas read but not yet taken. When it is full the socket is not read, and the server waits.
 const INBOUND: usize = 64;

@@ -32,7 +32,7 @@ async fn a_question_is_acknowledged_then_thought_about_then_answered() {
     assert_eq!(body(&answer), "echo: hello");
     assert_eq!((attr(&answer, "from"), attr(&answer, "to")), ("bot@agents.hub-a.example/aiox", "u@hub-a.example"));
     assert!(answer.has_child("active", CHATSTATES));
-    assert_eq!(answer.get_child("thread", crate::link::NS_COMPONENT).unwrap().text(), "t1");
+    assert_eq!(answer.get_child("thread", crate::stanza::NS_COMPONENT).unwrap().text(), "t1");
     assert_ne!(attr(&answer, "id"), "q1");
     peer.serve_until(world.confirmed(1)).await;
 }
@@ -72,7 +72,7 @@ async fn strangers_and_unknown_agents_get_the_same_error() {
             peer.write(&format!("<message from='{from}' to='{to}@agents.hub-a.example' type='chat' id='q'>{children}</message>")).await;
             let answer = peer.next_relevant().await;
             assert_eq!(attr(&answer, "type"), "error");
-            answers.push(answer.get_child("error", crate::link::NS_COMPONENT).unwrap().clone());
+            answers.push(answer.get_child("error", crate::stanza::NS_COMPONENT).unwrap().clone());
         }
     }
     assert!(answers.iter().all(|error| *error == answers[0]), "{answers:?}");
@@ -92,7 +92,7 @@ async fn a_used_up_quota_is_an_error_and_a_text() {
     peer.message("q1", "hello").await;
     let error = peer.next_relevant().await;
     assert_eq!((attr(&error, "type"), attr(&error, "id")), ("error", "q1"));
-    let condition = error.get_child("error", crate::link::NS_COMPONENT).unwrap();
+    let condition = error.get_child("error", crate::stanza::NS_COMPONENT).unwrap();
     assert_eq!(attr(condition, "type"), "wait");
     assert!(condition.has_child("resource-constraint", "urn:ietf:params:xml:ns:xmpp-stanzas"));
     assert_eq!(body(&peer.next_relevant().await), "Error: Quota exceeded: 5 requests per day");
@@ -265,7 +265,7 @@ async fn a_braked_sender_gets_one_error_with_the_time_to_wait_and_then_silence()
     assert_eq!(world.asked(), 2);
     let [error] = &errors[..] else { panic!("{errors:?}") };
     assert_eq!(attr(error, "id"), "q2");
-    let condition = error.get_child("error", crate::link::NS_COMPONENT).unwrap();
+    let condition = error.get_child("error", crate::stanza::NS_COMPONENT).unwrap();
     assert_eq!(attr(condition, "type"), "wait");
     assert!(condition.has_child("policy-violation", "urn:ietf:params:xml:ns:xmpp-stanzas"));
     assert!(condition.get_child("text", "urn:ietf:params:xml:ns:xmpp-stanzas").unwrap().text().contains("Please wait"), "{condition:?}");

@@ -39,7 +39,7 @@ async fn no_stanza_ends_the_link() {
         peer.write(stanza).await;
         if let Some(condition) = condition {
             let answer = peer.next_relevant().await;
-            let error = answer.get_child("error", crate::link::NS_COMPONENT).and_then(|error| error.children().next());
+            let error = answer.get_child("error", crate::stanza::NS_COMPONENT).and_then(|error| error.children().next());
             assert_eq!(error.map_or("", |condition| condition.name()), *condition, "{index}: {answer:?}");
         }
         peer.write(&format!(

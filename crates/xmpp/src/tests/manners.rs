@@ -70,7 +70,7 @@ async fn every_request_has_an_answer_and_strangers_learn_nothing() {
             }
             peer.write(&ask(STRANGER)).await;
             let refused = peer.next().await;
-            let error = refused.get_child("error", crate::link::NS_COMPONENT).unwrap();
+            let error = refused.get_child("error", crate::stanza::NS_COMPONENT).unwrap();
             assert!(error.has_child("item-not-found", "urn:ietf:params:xml:ns:xmpp-stanzas"), "{payload}");
         }
     }

@@ -43,5 +43,5 @@ fn attr<'a>(element: &'a Element, name: &'a str) -> &'a str {
 }
 
 fn body(element: &Element) -> String {
-    element.get_child("body", crate::link::NS_COMPONENT).map(Element::text).unwrap_or_default()
+    element.get_child("body", crate::stanza::NS_COMPONENT).map(Element::text).unwrap_or_default()
 }

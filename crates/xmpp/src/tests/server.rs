@@ -9,7 +9,7 @@ use tokio::{
 };
 use xmpp_parsers::{component::Handshake, minidom::Element};
 
-use crate::link::{NS_COMPONENT, NS_STREAM};
+use crate::{link::NS_STREAM, stanza::NS_COMPONENT};
 
 /// Longest wait for anything that must come.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -173,7 +173,7 @@ async fn a_message_becomes_a_run_and_its_answer_a_stanza_by_either_address() {
         let answer = peer.next_relevant().await;
         assert_eq!(body(&answer), "you said: hello");
         assert_eq!((attr(&answer, "from"), attr(&answer, "to")), (format!("{address}/aiox").as_str(), "alice@hub-a.example"));
-        assert_eq!(answer.get_child("thread", crate::link::NS_COMPONENT).unwrap().text(), "t");
+        assert_eq!(answer.get_child("thread", crate::stanza::NS_COMPONENT).unwrap().text(), "t");
         assert_eq!(attr(answer.get_child("reply", "urn:xmpp:reply:0").unwrap(), "id"), format!("q{index}"));
     }
     // The same message again is no new run.

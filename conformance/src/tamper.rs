@@ -1,12 +1,34 @@
-//! A request and an answer on their way through the proxy, and how mutants change them.
+//! A request and an answer on their way between the suite and a hub, and what changes them.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+};
 
 use reqwest::{
     Method,
     header::{HeaderMap, HeaderName, HeaderValue},
 };
 use serde_json::Value;
+
+/// What a mutant does to an answer.
+pub(crate) type OnAnswer = fn(&Ask, &mut Reply, &mut Memory);
+
+/// Changes the answers of the peer listener inside of the suite's own connection, which no proxy can read.
+pub(crate) struct Tamper {
+    change: OnAnswer,
+    memory: Mutex<Memory>,
+}
+
+impl Tamper {
+    pub(crate) fn new(change: OnAnswer) -> Self {
+        Self { change, memory: Mutex::default() }
+    }
+
+    pub(crate) fn apply(&self, ask: &Ask, reply: &mut Reply) {
+        (self.change)(ask, reply, &mut self.memory.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
 
 /// What a mutant remembers between requests.
 #[derive(Debug, Default)]
