@@ -28,6 +28,7 @@ use aiox_model::{
 use aiox_store::{
     Accept, Accepted, Advance, Ending, Exhausted, Journal, Store, agents::AgentRow, conversations, quotas, runs, runs::RunRow,
 };
+use dashmap::DashMap;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -131,6 +132,8 @@ pub struct Runs {
     federated: Federated,
     /// Chooses models by tier.
     models: Option<ModelGateway>,
+    /// Runs at peers that are being canceled. Bounded by the requests under way.
+    canceling: Arc<DashMap<Uuid, ()>>,
     options: Arc<RunsOptions>,
 }
 
@@ -151,7 +154,21 @@ impl Runs {
         options: RunsOptions,
     ) -> Self {
         let log = Log { store: store.clone(), journal: journal.clone(), watchers: events.clone(), ids: ids.clone() };
-        Self { store, journal, directory, queue, events, log, clock, ids, replies, federated, models: None, options: Arc::new(options) }
+        Self {
+            store,
+            journal,
+            directory,
+            queue,
+            events,
+            log,
+            clock,
+            ids,
+            replies,
+            federated,
+            models: None,
+            canceling: Arc::default(),
+            options: Arc::new(options),
+        }
     }
 
     /// The same, with models that runs can be given by their tier.
@@ -455,13 +472,39 @@ impl Runs {
         if row.status.is_final() {
             return Err(ended());
         }
-        if let Some(peer) = &row.peer {
-            self.federated.cancel(caller, &row, peer).await?;
-        }
         let record = audit::record(&*self.clock, &*self.ids, caller, "run.canceled", Some(("run", run.uuid().to_string())));
         let this = self.clone();
-        let done = whole(async move { this.end_canceled(&row, Some(record)).await }).await?;
+        let done = match row.peer.clone() {
+            None => whole(async move { this.end_canceled(&row, Some(record)).await }).await?,
+            Some(peer) => {
+                let caller = caller.clone();
+                whole(async move { this.cancel_at(&caller, &row, &peer, record).await }).await?
+            }
+        };
         if done { self.get(caller, run).await } else { Err(ended()) }
+    }
+
+    /// Cancels a run at a peer, and here. `false`: it had ended, or somebody else is canceling it.
+    async fn cancel_at(&self, caller: &Caller, row: &RunRow, peer: &str, record: aiox_store::audit::AuditRow) -> Result<bool> {
+        if self.canceling.insert(row.id, ()).is_some() {
+            return Ok(false);
+        }
+        let done = async {
+            self.federated.cancel(caller, row, peer).await?;
+            if self.end_canceled(row, Some(record.clone())).await? {
+                return Ok(true);
+            }
+            // The peer may have been quicker with the end that this cancel made.
+            let now = runs::by_id(&mut self.store.read().await?, row.id).await?;
+            let canceled = now.is_some_and(|row| row.status == RunStatus::Canceled);
+            if canceled {
+                audit::write(&self.store, &record).await;
+            }
+            Ok(canceled)
+        };
+        let done = done.await;
+        self.canceling.remove(&row.id);
+        done
     }
 
     /// Ends a run as canceled; `false` if it has ended already.

@@ -373,8 +373,8 @@ async fn a_tier_chooses_the_model_of_a_run_or_the_run_is_refused() {
     assert_eq!((&config["provider"], &config["model"]), (&json!("broken"), &json!("broken-1")));
     // What the agent may not use is not taken.
     let rules = json!({ "governance": { "allowed_providers": ["echo"] } });
-    let changed = hub.call(reqwest::Method::PATCH, &format!("/api/v1/agents/{id}")).bearer_auth(&token).json(&rules).send().await.unwrap();
-    assert_eq!(changed.status(), 200);
+    let changed = hub.send(reqwest::Method::PUT, &format!("/api/v1/agents/{id}"), &token, rules).await;
+    assert_eq!(changed.status, 200);
     let other = run("premium").await;
     assert_eq!(other.status, 201, "another tier stands in: {:?}", other.body);
     change_tenant(&hub, json!({ "entitlements": { "model_tiers_allowed": ["premium"] } })).await;
