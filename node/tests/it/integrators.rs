@@ -26,7 +26,8 @@ fn token(key: &SigningKey, claims: &Value) -> String {
 }
 
 async fn get(port: u16, path: &str, bearer: Option<&str>) -> (u16, Value) {
-    let mut request = reqwest::Client::new().get(format!("http://127.0.0.1:{port}{path}"));
+    let client = reqwest::Client::builder().timeout(std::time::Duration::from_secs(60)).build().unwrap();
+    let mut request = client.get(format!("http://127.0.0.1:{port}{path}"));
     if let Some(bearer) = bearer {
         request = request.bearer_auth(bearer);
     }
