@@ -81,10 +81,16 @@ install_packages() {
 }
 
 # python_tools VENV REQUIREMENT...   a private virtual environment with exactly these requirements.
+# python_tools VENV FILE             the same with those of a requirements file, which has the hash of each.
 python_tools() {
     local venv=$tools_dir/$1 wanted
     shift
-    wanted=$(printf '%s\n' "$@" | sort)
+    if [ -f "$1" ]; then
+        wanted=$(cat "$1")
+        set -- --require-hashes --requirement "$1"
+    else
+        wanted=$(printf '%s\n' "$@" | sort)
+    fi
     if [ -x "$venv/bin/python" ] && [ "$(cat "$venv/.installed" 2>/dev/null)" = "$wanted" ]; then
         return 0
     fi

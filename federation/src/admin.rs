@@ -9,11 +9,12 @@ use aiox_model::{
     body::{Data, ErrorBody, List, Message},
     conformance::{ConformanceResult, ConformanceRule, NewConformanceResult},
     federation::{ConfirmPeer, NewPeer, OwnHub, PeerRecord, PeerView},
+    objects::Objects,
 };
 use axum::{
     Json, Router,
-    extract::{ConnectInfo, Path, Request, State},
-    http::{HeaderMap, StatusCode, header},
+    extract::{ConnectInfo, FromRequestParts, Path, Request, State},
+    http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
 };
 use utoipa::openapi::OpenApi;
@@ -74,6 +75,7 @@ impl IntoResponse for Refused {
         let status = match &error {
             Error::NotFound(_) => StatusCode::NOT_FOUND,
             Error::Invalid { .. } => StatusCode::BAD_REQUEST,
+            Error::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Error::Unauthenticated(_) => StatusCode::UNAUTHORIZED,
             Error::Forbidden { .. } => StatusCode::FORBIDDEN,
             Error::Conflict { .. } => StatusCode::CONFLICT,
@@ -84,14 +86,37 @@ impl IntoResponse for Refused {
         if status == StatusCode::INTERNAL_SERVER_ERROR {
             tracing::error!(%trace, error = error.chain(), "a peer operation failed");
         }
+        let text = if status == StatusCode::INTERNAL_SERVER_ERROR { "internal server error".to_owned() } else { error.to_string() };
         let body = ErrorBody {
-            error: error.to_string(),
+            error: text,
             code: error.code().to_owned(),
             correlation_id: trace.to_string(),
             retryable: error.retryable(),
             run_id: None,
         };
-        (status, Json(body)).into_response()
+        let mut response = (status, Json(body)).into_response();
+        let wait = match &error {
+            Error::Limited { retry_after, .. } => Some(retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0)),
+            Error::Unavailable { .. } => Some(5),
+            _ => None,
+        };
+        if let Some(seconds) = wait {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}
+
+/// The domain in the path. What cannot be one names no peer.
+struct Named(String);
+impl FromRequestParts<PeerAdmin> for Named {
+    type Rejection = Refused;
+    async fn from_request_parts(parts: &mut Parts, admin: &PeerAdmin) -> Result<Self, Refused> {
+        let path = Path::from_request_parts(parts, admin).await;
+        path.map(|Path(domain)| Self(domain)).map_err(|_| Refused(Error::NotFound("peer"), TraceId(admin.ids.uuid())))
     }
 }
 
@@ -138,7 +163,15 @@ async fn body<T: serde::de::DeserializeOwned>(request: Request, caller: &Caller)
 async fn body_of<T: serde::de::DeserializeOwned>(request: Request, caller: &Caller, limit: usize) -> Result<T, Refused> {
     let bytes = axum::body::to_bytes(request.into_body(), limit).await;
     let bytes = bytes.map_err(|_| Refused(Error::TooLarge { what: "body", limit: limit as u64 }, caller.trace))?;
-    serde_json::from_slice(&bytes).map_err(|error| Refused(Error::invalid("body", error.to_string()), caller.trace))
+    let mut reader = serde_json::Deserializer::from_slice(&bytes);
+    let wrong = |error: serde_json::Error| {
+        // In words of the API's own: what serde says repeats what was sent.
+        let text = if error.is_data() { "must be the object that the operation documents" } else { "must be JSON" };
+        Refused(Error::invalid("body", text), caller.trace)
+    };
+    let read = T::deserialize(Objects(&mut reader)).map_err(wrong)?;
+    reader.end().map_err(wrong)?;
+    Ok(read)
 }
 
 /// Read what peers are told about this hub
@@ -227,7 +260,7 @@ async fn propose(State(admin): State<PeerAdmin>, info: Address, headers: HeaderM
         NotFound
     )
 )]
-async fn show(State(admin): State<PeerAdmin>, info: Address, headers: HeaderMap, Path(domain): Path<String>) -> Answer {
+async fn show(State(admin): State<PeerAdmin>, info: Address, headers: HeaderMap, Named(domain): Named) -> Answer {
     let caller = admin.caller(&headers, address(info)).await?;
     let record = admin.peers.show(&domain).await.map_err(failed(&caller))?;
     admin.shown(record, &caller).await
@@ -253,13 +286,7 @@ async fn show(State(admin): State<PeerAdmin>, info: Address, headers: HeaderMap,
         (status = 413, description = "The body is larger than 64 KiB (`too_large`).", body = ErrorBody)
     )
 )]
-async fn confirm(
-    State(admin): State<PeerAdmin>,
-    info: Address,
-    headers: HeaderMap,
-    Path(domain): Path<String>,
-    request: Request,
-) -> Answer {
+async fn confirm(State(admin): State<PeerAdmin>, info: Address, headers: HeaderMap, Named(domain): Named, request: Request) -> Answer {
     let caller = admin.caller(&headers, address(info)).await?;
     let typed: ConfirmPeer = body(request, &caller).await?;
     let record = admin.peers.confirm(&domain, &typed.fingerprint, Allowances::everything()).await.map_err(failed(&caller))?;
@@ -283,7 +310,7 @@ async fn confirm(
         Standing
     )
 )]
-async fn suspend(State(admin): State<PeerAdmin>, info: Address, headers: HeaderMap, Path(domain): Path<String>) -> Answer {
+async fn suspend(State(admin): State<PeerAdmin>, info: Address, headers: HeaderMap, Named(domain): Named) -> Answer {
     let caller = admin.caller(&headers, address(info)).await?;
     let record = admin.peers.suspend(&domain).await.map_err(failed(&caller))?;
     admin.shown(record, &caller).await
@@ -306,7 +333,7 @@ async fn suspend(State(admin): State<PeerAdmin>, info: Address, headers: HeaderM
         Standing
     )
 )]
-async fn resume(State(admin): State<PeerAdmin>, info: Address, headers: HeaderMap, Path(domain): Path<String>) -> Answer {
+async fn resume(State(admin): State<PeerAdmin>, info: Address, headers: HeaderMap, Named(domain): Named) -> Answer {
     let caller = admin.caller(&headers, address(info)).await?;
     let record = admin.peers.resume(&domain).await.map_err(failed(&caller))?;
     admin.shown(record, &caller).await
@@ -328,7 +355,7 @@ async fn resume(State(admin): State<PeerAdmin>, info: Address, headers: HeaderMa
         NotFound
     )
 )]
-async fn remove(State(admin): State<PeerAdmin>, info: Address, headers: HeaderMap, Path(domain): Path<String>) -> Answer<Message> {
+async fn remove(State(admin): State<PeerAdmin>, info: Address, headers: HeaderMap, Named(domain): Named) -> Answer<Message> {
     let caller = admin.caller(&headers, address(info)).await?;
     admin.peers.remove(&domain).await.map_err(failed(&caller))?;
     Ok(Json(Message { message: "peer removed".into() }))
@@ -354,13 +381,7 @@ async fn remove(State(admin): State<PeerAdmin>, info: Address, headers: HeaderMa
         (status = 413, description = "The body is larger than 64 KiB (`too_large`).", body = ErrorBody)
     )
 )]
-async fn require(
-    State(admin): State<PeerAdmin>,
-    info: Address,
-    headers: HeaderMap,
-    Path(domain): Path<String>,
-    request: Request,
-) -> Answer {
+async fn require(State(admin): State<PeerAdmin>, info: Address, headers: HeaderMap, Named(domain): Named, request: Request) -> Answer {
     let caller = admin.caller(&headers, address(info)).await?;
     let rule: ConformanceRule = body(request, &caller).await?;
     let record = admin.peers.require(&domain, Some(rule)).await.map_err(failed(&caller))?;
@@ -383,7 +404,7 @@ async fn require(
         NotFound
     )
 )]
-async fn require_nothing(State(admin): State<PeerAdmin>, info: Address, headers: HeaderMap, Path(domain): Path<String>) -> Answer {
+async fn require_nothing(State(admin): State<PeerAdmin>, info: Address, headers: HeaderMap, Named(domain): Named) -> Answer {
     let caller = admin.caller(&headers, address(info)).await?;
     let record = admin.peers.require(&domain, None).await.map_err(failed(&caller))?;
     admin.shown(record, &caller).await

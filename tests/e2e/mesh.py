@@ -27,8 +27,10 @@ BASE_PORTS = range(20_000, 32_000, PORTS)
 class Mesh:
     """The hubs `a` and `b`, and what tests do to them."""
 
-    def __init__(self, *options: str) -> None:
+    def __init__(self, *options: str, settings: dict[str, str] | None = None) -> None:
+        """`options` are those of `aiox up`; `settings` are variables of the environment."""
         self._options = options
+        self._settings = settings or {}
         self.model = SlowModel()
         self.tokens = TokenModel()
         self._stack = contextlib.AsyncExitStack()
@@ -100,7 +102,7 @@ class Mesh:
         if not program:
             raise RuntimeError("AIOX_BIN must name the aiox program")
         # Providers beside the built-in one. OLLAMA_BASE_URL would also make it the default one.
-        environment = os.environ | {"AIOX__WORKER__PROVIDERS__OLLAMA__BASE_URL": self.model.url} | self.tokens.environment("tokens")
+        environment = os.environ | {"AIOX__WORKER__PROVIDERS__OLLAMA__BASE_URL": self.model.url} | self.tokens.environment("tokens") | self._settings
         return await asyncio.create_subprocess_exec(
             program, command, "--dir", str(self.directory), "--base-port", str(self._base_port), *options,
             cwd=self.scratch, env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,

@@ -4,6 +4,27 @@
  */
 
 export interface paths {
+    "/.well-known/aiox-conformance.json": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read the conformance result of this hub
+         * @description What the conformance suite found of this hub, requirement by requirement, when, and of which build: signed by an envelope key of the trust document. An operator publishes it
+         *     with `aiox conformance --publish`. Needs no credential. Only where federation is on.
+         */
+        get: operations["get_conformance_result"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/.well-known/aiox-federation.json": {
         parameters: {
             query?: never;
@@ -18,6 +39,27 @@ export interface paths {
          */
         get: operations["get_trust_document"];
         put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/admin/conformance": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /**
+         * Publish a conformance result of this hub
+         * @description The hub adds its domain, the digest of the program that runs and the time, signs it with its envelope key, and serves it at `/.well-known/aiox-conformance.json`. It replaces
+         *     the one before. `aiox conformance --publish` calls this after judging.
+         */
+        put: operations["publish_conformance_result"];
         post?: never;
         delete?: never;
         options?: never;
@@ -128,6 +170,31 @@ export interface paths {
          */
         post: operations["confirm_peer"];
         delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/admin/peers/{domain}/conformance": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /**
+         * Ask for a conformance result
+         * @description From now on the peer is active only while the result that it publishes at `/.well-known/aiox-conformance.json` satisfies this rule: signed by its keys, of the build that it runs,
+         *     not older than said, and every MUST of the profiles passed, as this hub knows them. What was not run has not passed. It is looked at now, and whenever the trust document is.
+         */
+        put: operations["require_conformance"];
+        post?: never;
+        /**
+         * Ask for no conformance result any more
+         * @description A peer that was `stale` for its result becomes active again when its trust document is read next, which is tried at once.
+         */
+        delete: operations["require_no_conformance"];
         options?: never;
         head?: never;
         patch?: never;
@@ -1173,7 +1240,8 @@ export interface paths {
         /**
          * Read the audit log
          * @description Newest first. An administrator of the platform reads the records of every tenant, others those of their own. One record for each
-         *     change and each denial, with the principal as it was verified.
+         *     change and each denial, with the principal as it was verified and the correlation id of the request. What was answered with 401, 403
+         *     or `tenant_mismatch` has the action `auth.denied`; without a valid credential it is in the hub's own tenant and names no principal.
          */
         get: operations["list_audit_records"];
         put?: never;
@@ -1202,6 +1270,10 @@ export interface paths {
          * Create a tenant
          * @description Needs an administrator of the platform. The body is the tenant itself, or has it under `tenant` or `tenant_create`; members that are
          *     not known are ignored. A tenant without quotas has the node's limits at `/v1`.
+         *
+         *     With an idempotency key, in the header or as the member `idempotency_key` of the body, the same request makes one tenant: the second one
+         *     is answered with 200, the first answer and the header `Idempotency-Replayed: true`; another body under that key is 409. A key is
+         *     remembered for 24 h.
          */
         post: operations["create_tenant"];
         delete?: never;
@@ -1265,6 +1337,9 @@ export interface paths {
          * @description A credential of a program that acts in the tenant, for `Authorization: Bearer` or `X-API-Key`. Its `secret` is in this answer and
          *     nowhere else; the hub keeps its hash. The body may be absent, be the token, or have it under `token`. Standing and scopes never exceed
          *     the caller's.
+         *
+         *     With an idempotency key, in the header or as the member `idempotency_key` of the body, the same request issues one token. The second one
+         *     is answered with 200, the token without its secret, and the header `Idempotency-Replayed: true`: who lost the secret rotates the token.
          */
         post: operations["issue_token"];
         delete?: never;
@@ -1304,7 +1379,8 @@ export interface paths {
         put?: never;
         /**
          * Rotate a service token
-         * @description It gets a new secret, which is in this answer and nowhere else. The old one stops working at once.
+         * @description It gets a new secret, which is in this answer and nowhere else. The old one stops working at once. The second request with the same
+         *     `Idempotency-Key` rotates nothing: its answer has the token without the secret, and the header `Idempotency-Replayed: true`.
          */
         post: operations["rotate_token"];
         delete?: never;
@@ -2226,6 +2302,39 @@ export interface components {
             /** @description The fingerprint as the other hub's operator told it, in either case, with or without spaces. */
             fingerprint: string;
         };
+        /** @description What a hub publishes at `/.well-known/aiox-conformance.json`. */
+        ConformanceResult: {
+            /** @description SHA-256 of the program that was judged, as the hub's trust document names it in `stack.peer.build.digest`. */
+            build: string;
+            /** @description The hub's trust domain. */
+            domain: string;
+            /** @description When it was judged, by the hub's clock. */
+            judged_at: components["schemas"]["Ts"];
+            /** @description Every requirement that was asked for. */
+            requirements: components["schemas"]["RequirementVerdict"][];
+            /**
+             * @description Detached JWS (RFC 7515 appendix F, `typ` `aiox-conformance+jws`) over the canonical form (RFC 8785) of the other members, by an
+             *     envelope key of the hub's trust document.
+             */
+            signature: string;
+            /** @description The suite. */
+            suite: components["schemas"]["Suite"];
+        };
+        /** @description `{"data": …}`. */
+        ConformanceResultData: {
+            /** @description The object or list asked for. */
+            data: components["schemas"]["ConformanceResult"];
+        };
+        /** @description What this hub asks of a peer's published result before it talks with it. */
+        ConformanceRule: {
+            /**
+             * Format: uint16
+             * @description Most days since the judgement, 1 to 365.
+             */
+            max_age_days: number;
+            /** @description Profiles whose every judgeable MUST has passed: `core`, `models`, `federation`, `xmpp`. At least one. */
+            profiles: string[];
+        };
         /** @description The ordered history between the caller and one agent. */
         Conversation: {
             /** @description The agent's address. */
@@ -2665,6 +2774,13 @@ export interface components {
              * @default []
              */
             scopes?: string[];
+        };
+        /** @description Body of `PUT /api/v1/admin/conformance`: what the suite found. The hub adds its domain, its build and the time, and signs it. */
+        NewConformanceResult: {
+            /** @description Every requirement that was asked for, each once. */
+            requirements: components["schemas"]["RequirementVerdict"][];
+            /** @description The suite. */
+            suite: components["schemas"]["Suite"];
         };
         /** @description Body of `POST /api/v1/agents/{id}/grants`. */
         NewGrant: {
@@ -3255,6 +3371,17 @@ export interface components {
             /** @description How it is, as in [`Readiness`]. */
             status: string;
         };
+        /** @description A peer's rule and what came of it when it was last looked at. */
+        PeerConformance: {
+            /** @description When the peer's result was last looked at. */
+            checked_at: components["schemas"]["Ts"];
+            /** @description When the hub was judged, as the last result that satisfied the rule says: that one counts for `max_age_days` from here. */
+            judged_at?: components["schemas"]["Ts"] | null;
+            /** @description Why it does not satisfy the rule; absent when it does. While it is there, the peer is `stale`. */
+            problem?: string | null;
+            /** @description The rule. */
+            rule: components["schemas"]["ConformanceRule"];
+        };
         /** @description What a peer may do, each on or off. The default is nothing. */
         PeerOperations: {
             /**
@@ -3314,6 +3441,8 @@ export interface components {
              * @default []
              */
             agents?: string[];
+            /** @description What its conformance result has to show, and what it showed last; absent: nothing is asked. */
+            conformance?: components["schemas"]["PeerConformance"] | null;
             /** @description When the peer was proposed. */
             created_at: components["schemas"]["Ts"];
             /** @description The last accepted trust document, as it was received. */
@@ -3548,6 +3677,17 @@ export interface components {
             /** @description Name on XMPP (`<username>@<domain>`); made from the e-mail address when absent. */
             username?: string | null;
         };
+        /** @description What came of one requirement. */
+        RequirementVerdict: {
+            /** @description The requirement, for instance `RUN-012`. */
+            id: string;
+            /** @description `MUST` or `SHOULD`. */
+            level: string;
+            /** @description `core`, `models`, `federation` or `xmpp`. */
+            profile: string;
+            /** @description `pass`, or why it did not: `fail`, `not_run`, `error`, `uncovered`. Only `pass` counts as passed. */
+            verdict: string;
+        };
         /** @description A key that signs nothing new and still verifies what it signed. */
         RetiredKey: {
             /** @description `P-256`. */
@@ -3717,6 +3857,15 @@ export interface components {
              * @description Most bytes of long-term memory.
              */
             max_memory_bytes?: number | null;
+        };
+        /** @description The suite that judged. */
+        Suite: {
+            /** @description SHA-256, base64url without padding, of the canonical JSON of every requirement that it knows. */
+            digest: string;
+            /** @description Its name: `aiox-conformance` for the suite of this repository. */
+            name: string;
+            /** @description Its version. */
+            version: string;
         };
         /** @description A tenant: the isolation boundary inside a hub. */
         Tenant: {
@@ -4046,6 +4195,8 @@ export interface components {
         };
         /** @description What a hub runs. Empty where it does not tell. */
         V1Build: {
+            /** @description SHA-256 of the program that runs, base64url without padding: what a signed conformance result names. */
+            digest?: string | null;
             /**
              * @description Commit.
              * @default
@@ -4622,6 +4773,58 @@ export interface components {
 }
 export type $defs = Record<string, never>;
 export interface operations {
+    get_conformance_result: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The result. `Cache-Control: max-age=60`. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ConformanceResult"];
+                };
+            };
+            /** @description This hub publishes none; no body. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Too many requests (`rate_limited`). */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A defect of the hub (`internal_error`). */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The store does not answer; no body. Or the request took too long (`request_timeout`). */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+        };
+    };
     get_trust_document: {
         parameters: {
             query?: never;
@@ -4664,6 +4867,97 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content?: never;
+            };
+        };
+    };
+    publish_conformance_result: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewConformanceResult"];
+            };
+        };
+        responses: {
+            /** @description The result as it is served. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ConformanceResultData"];
+                };
+            };
+            /** @description It is no result (`invalid_request`). */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description No credential, or none that this hub knows (`unauthorized`). */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The scope `peers:admin` is missing (`forbidden`). */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The body is larger than 1 MiB (`too_large`). */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Too many requests (`rate_limited`). */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the same request can succeed. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A defect of the hub (`internal_error`). Its log has the cause under the `correlation_id`. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A part of the hub is not available (`dependency_unavailable`, `shutting_down`, `request_timeout`), or the peer does not answer (`peer_unreachable`). */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the same request can succeed. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
             };
         };
     };
@@ -5239,6 +5533,190 @@ export interface operations {
             };
             /** @description The body is larger than 64 KiB (`too_large`). */
             413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Too many requests (`rate_limited`). */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the same request can succeed. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A defect of the hub (`internal_error`). Its log has the cause under the `correlation_id`. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A part of the hub is not available (`dependency_unavailable`, `shutting_down`, `request_timeout`), or the peer does not answer (`peer_unreachable`). */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the same request can succeed. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    require_conformance: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The peer's trust domain. */
+                domain: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ConformanceRule"];
+            };
+        };
+        responses: {
+            /** @description The peer. `conformance.problem` says why it does not satisfy the rule; it is `stale` then. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PeerViewData"];
+                };
+            };
+            /** @description The rule is none (`invalid_request`). */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description No credential, or none that this hub knows (`unauthorized`). */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The scope `peers:admin` is missing (`forbidden`). */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description There is no such peer (`not_found`). */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The body is larger than 64 KiB (`too_large`). */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Too many requests (`rate_limited`). */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the same request can succeed. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A defect of the hub (`internal_error`). Its log has the cause under the `correlation_id`. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A part of the hub is not available (`dependency_unavailable`, `shutting_down`, `request_timeout`), or the peer does not answer (`peer_unreachable`). */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the same request can succeed. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    require_no_conformance: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The peer's trust domain. */
+                domain: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The peer. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PeerViewData"];
+                };
+            };
+            /** @description No credential, or none that this hub knows (`unauthorized`). */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The scope `peers:admin` is missing (`forbidden`). */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description There is no such peer (`not_found`). */
+            404: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -10378,7 +10856,10 @@ export interface operations {
     create_tenant: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description 1 to 256 bytes: the same request under it acts once. */
+                "Idempotency-Key"?: string | null;
+            };
             path?: never;
             cookie?: never;
         };
@@ -10388,6 +10869,17 @@ export interface operations {
             };
         };
         responses: {
+            /** @description The tenant as the first request with this key made it. */
+            200: {
+                headers: {
+                    /** @description `true`. */
+                    "Idempotency-Replayed"?: boolean;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TenantBody"];
+                };
+            };
             /** @description The tenant. */
             201: {
                 headers: {
@@ -10966,7 +11458,10 @@ export interface operations {
     issue_token: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description 1 to 256 bytes: the same request under it acts once. */
+                "Idempotency-Key"?: string | null;
+            };
             path: {
                 /** @description The tenant. */
                 tenant_id: string;
@@ -10979,6 +11474,17 @@ export interface operations {
             };
         };
         responses: {
+            /** @description The token that the first request with this key issued, without its secret. */
+            200: {
+                headers: {
+                    /** @description `true`. */
+                    "Idempotency-Replayed"?: boolean;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TokenBody"];
+                };
+            };
             /** @description The token with its secret. */
             201: {
                 headers: {
@@ -11017,6 +11523,15 @@ export interface operations {
             };
             /** @description It does not exist, or belongs to another tenant (`not_found`). */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["V1ErrorBody"];
+                };
+            };
+            /** @description It collides with what is there (`conflict`, `invalid_state_transition`). */
+            409: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -11152,7 +11667,10 @@ export interface operations {
     rotate_token: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description 1 to 256 bytes: the same request under it acts once. */
+                "Idempotency-Key"?: string | null;
+            };
             path: {
                 /** @description The tenant. */
                 tenant_id: string;
@@ -11166,10 +11684,21 @@ export interface operations {
             /** @description The token with its new secret. */
             200: {
                 headers: {
+                    /** @description `true` where an earlier request with this key rotated it: without the secret. */
+                    "Idempotency-Replayed"?: boolean;
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["TokenBody"];
+                };
+            };
+            /** @description The request is wrong (`invalid_request`, `invalid_json`, `tenant_mismatch`); `details.issues` names the members. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["V1ErrorBody"];
                 };
             };
             /** @description No credential, or none that this hub knows (`unauthorized`). */
@@ -11192,6 +11721,15 @@ export interface operations {
             };
             /** @description It does not exist, or belongs to another tenant (`not_found`). */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["V1ErrorBody"];
+                };
+            };
+            /** @description It collides with what is there (`conflict`, `invalid_state_transition`). */
+            409: {
                 headers: {
                     [name: string]: unknown;
                 };

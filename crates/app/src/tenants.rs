@@ -21,12 +21,14 @@ use aiox_core::{
 };
 use aiox_model::{
     TenantId, Ts,
+    objects::Objects,
     v1::tenants::{Tenant, TenantCreate},
 };
 use aiox_store::{
     Store, Tx, service_tokens,
     tenants::{self as rows, TenantRow},
 };
+use serde::Deserialize as _;
 use serde_json::{Map, Value};
 
 pub use self::{
@@ -344,11 +346,11 @@ fn merged(row: &TenantRow, patch: Map<String, Value>) -> Result<TenantCreate> {
     // One member at a time, so that a wrong one is named.
     for name in names {
         let alone = current.get(&name).map(|value| Value::Object([(name.clone(), value.clone())].into_iter().collect()));
-        if alone.is_some_and(|alone| serde_json::from_value::<TenantCreate>(alone).is_err()) {
+        if alone.is_some_and(|alone| TenantCreate::deserialize(Objects(&alone)).is_err()) {
             return Err(Error::invalid(name, "does not have the form that a tenant's has"));
         }
     }
-    serde_json::from_value(current).map_err(|_| Error::invalid("tenant", "does not have the form of a tenant"))
+    TenantCreate::deserialize(Objects(&current)).map_err(|_| Error::invalid("tenant", "does not have the form of a tenant"))
 }
 
 /// RFC 7396.

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use aiox_core::Error;
-use aiox_model::body::{Data, List, Message, Page};
+use aiox_model::{
+    body::{Data, List, Message, Page},
+    objects::Objects,
+};
 use axum::{
     Json,
     body::{Body as RawBody, HttpBody as _},
@@ -51,10 +54,10 @@ impl<T: DeserializeOwned> FromRequest<Arc<HttpState>> for MaybeBody<T> {
     }
 }
 
-/// Reads JSON. A wrong member is named by its path, for instance `llm_config.provider`.
+/// Reads JSON, objects from objects alone. A wrong member is named by its path, for instance `llm_config.provider`.
 pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     let mut reader = serde_json::Deserializer::from_slice(bytes);
-    let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+    let value = serde_path_to_error::deserialize(Objects(&mut reader)).map_err(|error| {
         let path = error.path().to_string();
         let error = error.into_inner();
         if error.is_data() { invalid(&path, &error.to_string()) } else { Failure::NoJson }
@@ -65,7 +68,7 @@ pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
 
 /// Reads an object inside a body that stands at `place`.
 pub(crate) fn typed<T: DeserializeOwned>(place: &str, value: &Value) -> Result<T> {
-    serde_path_to_error::deserialize(value).map_err(|error| {
+    serde_path_to_error::deserialize(Objects(value)).map_err(|error| {
         let path = error.path().to_string();
         let path = match (place, path.as_str()) {
             ("", path) => path.to_owned(),
@@ -225,6 +228,8 @@ mod tests {
             (text_of::<AgentUpdate>(r#"{"version": "one"}"#), "version: must be a number in its range"),
             (text_of::<NewApiKey>(r#"{"name": "k", "expires_at": "tomorrow"}"#), "expires_at: not an RFC 3339 time"),
             (text_of::<Login>("5"), "body: must be an object"),
+            (text_of::<Login>(r#"["a@b.c", null, "x"]"#), "body: must be an object"),
+            (text_of::<AgentCreate>(r#"{"name": "a", "system_prompt": "b", "llm_config": ["echo"]}"#), "llm_config: must be an object"),
             (text_of::<Login>("{"), "bad request"),
             (text_of::<Login>(""), "bad request"),
             (text_of::<Login>(r#"{"password": "x"} trailing"#), "bad request"),
@@ -240,6 +245,7 @@ mod tests {
         assert_eq!(text(serde_json::json!({ "temperature": "hot" })), "llm_config.temperature: must be a number in its range");
         assert_eq!(text(serde_json::json!({ "model": 5 })), "llm_config.model: must be a text");
         assert_eq!(text(serde_json::json!("x")), "llm_config: must be an object");
+        assert_eq!(text(serde_json::json!(["echo"])), "llm_config: must be an object");
         assert!(typed::<aiox_model::agent::LlmConfig>("llm_config", &serde_json::json!({ "unknown": [] })).is_ok());
     }
 

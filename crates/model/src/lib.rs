@@ -24,6 +24,7 @@ pub mod documents;
 pub mod federation;
 mod id;
 pub mod jid;
+pub mod objects;
 pub mod operations;
 pub mod run;
 mod time;

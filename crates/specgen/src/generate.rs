@@ -11,7 +11,10 @@ use utoipa::openapi::{
     security::{Http, HttpAuthScheme, SecurityScheme},
 };
 
-use crate::{canonical, configuration};
+use crate::{canonical, configuration, requirements};
+
+/// Version of `openapi/federation.json`, apart from the program's: a change raises it (`version`).
+const VERSION: &str = "0.2.0";
 
 /// The OpenAPI document of the product listener.
 #[must_use]
@@ -41,7 +44,7 @@ pub fn federation() -> Value {
 fn peer_base() -> OpenApi {
     let info = InfoBuilder::new()
         .title("AIOX federation")
-        .version(env!("CARGO_PKG_VERSION"))
+        .version(VERSION)
         .description(Some(include_str!("federation.md")))
         .license(Some(LicenseBuilder::new().name("Apache-2.0").identifier(Some("Apache-2.0")).build()))
         .build();
@@ -110,7 +113,15 @@ fn refs(schema: &Value) -> Vec<String> {
     }
 }
 
-/// Every generated file: its path in the repository and its text.
+/// Every generated file of the repository: those of the hub, and the requirements of the specification as data.
+#[must_use]
+pub fn generated() -> BTreeMap<String, String> {
+    let mut files = documents();
+    files.insert("spec/requirements.json".to_owned(), canonical(&requirements()));
+    files
+}
+
+/// The documents of the hub: each path in the repository and its text.
 #[must_use]
 pub fn documents() -> BTreeMap<String, String> {
     let mut files = BTreeMap::from([

@@ -1,8 +1,10 @@
-//! The documents that describe a hub to other programs, made of the code: OpenAPI, JSON Schemas, the example configuration.
+//! The documents that describe a hub to other programs, made of the code: OpenAPI, JSON Schemas, the example configuration,
+//! and the requirements of the specification as data.
 //!
-//! [`documents`] gives every generated file by its path in the repository; the hub serves the same values. Beside it stand the
+//! [`generated`] gives every generated file by its path in the repository; the hub serves those that are [`documents`]. Beside it stand the
 //! rules that the documents must keep: [`lint`] (they are whole and can be read), [`openapi`] and [`schema`] (nothing that a client
-//! relies on is taken away), [`proto`] (numbers keep their meaning), [`coverage`] (every operation is exercised by a test). The
+//! relies on is taken away), [`proto`] (numbers keep their meaning), [`version`] (a change
+//! raises the version), [`coverage`] (every operation is exercised by a test). The
 //! tests of this crate hold them; `cargo run -p xtask -- spec` writes the files.
 //!
 //! Knows `aiox-http`, `aiox-federation`, `aiox-config` and `aiox-model`, of each its documents only: nothing here needs a database or a network.
@@ -15,9 +17,12 @@ mod generate;
 pub mod lint;
 pub mod openapi;
 pub mod proto;
+mod requirements;
 pub mod schema;
 pub mod tree;
+pub mod version;
 
 pub use canonical::canonical;
 pub use configuration::example;
-pub use generate::{documents, federation, node, schemas};
+pub use generate::{documents, federation, generated, node, schemas};
+pub use requirements::requirements;

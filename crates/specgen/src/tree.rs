@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
-use crate::{coverage, documents, lint};
+use crate::{coverage, generated, lint};
 
 /// What a baseline is of: the document and where its baseline stands.
 pub const BASELINES: [(&str, &str); 5] = [
@@ -54,7 +54,7 @@ pub fn json(path: &str) -> Result<Value> {
 /// If the directory cannot be read.
 pub fn committed() -> Result<BTreeMap<String, String>> {
     let mut found = BTreeMap::new();
-    for path in documents().into_keys().chain(files(SCHEMAS.0)?) {
+    for path in generated().into_keys().chain(files(SCHEMAS.0)?) {
         if let Ok(text) = read(&path) {
             found.insert(path, text);
         }
@@ -76,7 +76,7 @@ pub fn files(directory: &str) -> Result<BTreeSet<String>> {
 /// # Errors
 /// If a file cannot be written.
 pub fn write() -> Result<Vec<String>> {
-    let (wanted, there) = (documents(), committed()?);
+    let (wanted, there) = (generated(), committed()?);
     let mut changed = Vec::new();
     for (path, text) in &wanted {
         if there.get(path) != Some(text) {

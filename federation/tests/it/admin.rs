@@ -66,6 +66,23 @@ async fn an_operator_leads_a_peer_through_its_life() {
 }
 
 #[tokio::test]
+async fn what_cannot_be_read_is_refused_as_documented() {
+    let hub = MeshHub::start(Site::new("hub-a.example").await).await;
+    let operator = Operator::of(&hub, Role::PlatformAdmin).await;
+    let post = |body: Value| operator.call(Method::POST, "", Some(body));
+    for body in [json!(["hub-b.example", "https://localhost:1"]), json!("x"), json!({ "domain": 5, "url": "secret words" })] {
+        let (status, told) = post(body).await;
+        assert_eq!((status, told["code"].as_str()), (400, Some("invalid_request")), "{told}");
+        assert!(!told["error"].as_str().unwrap().contains("secret"), "{told}");
+    }
+    let (status, told) = post(json!({ "domain": "x".repeat(70_000), "url": "" })).await;
+    assert_eq!((status, told["code"].as_str()), (413, Some("too_large")), "{told}");
+    // A path that is not UTF-8 names no peer.
+    let (status, told) = operator.call(Method::GET, "/%FF", None).await;
+    assert_eq!((status, told["code"].as_str()), (404, Some("not_found")), "{told}");
+}
+
+#[tokio::test]
 async fn only_an_operator_gets_in() {
     let hub = MeshHub::start(Site::new("hub-a.example").await).await;
     let mut operator = Operator::of(&hub, Role::User).await;

@@ -52,6 +52,22 @@ async fn every_answer_has_its_headers_and_every_error_its_body() {
     }
 }
 
+/// serde would fill a struct from a list, member by member.
+#[tokio::test]
+async fn a_list_is_no_object_wherever_an_object_is_documented() {
+    let hub = Hub::start().await;
+    let token = hub.user("alice").await;
+    for (path, body) in [
+        ("/api/v1/auth/login", json!(["alice@mail.example", null, "correct horse battery"])),
+        ("/api/v1/keys", json!(["key", null, null])),
+        ("/api/v1/agents", json!({ "name": "a", "system_prompt": "b", "llm_config": ["echo"] })),
+        ("/openai/v1/chat/completions", json!({ "model": "echo", "messages": [["user", "hi"]] })),
+    ] {
+        let answer = hub.post(path, &token, body).await;
+        assert_eq!(answer.status, 400, "{path}: {}", answer.body);
+    }
+}
+
 #[tokio::test]
 async fn request_ids_are_echoed_or_made() {
     let hub = Hub::start().await;

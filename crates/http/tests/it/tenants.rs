@@ -59,6 +59,9 @@ async fn a_tenant_lives_through_every_operation() {
     let patched = hub.send(Method::PATCH, &one, &root, json!({ "plan_tier": "gold", "metadata": { "x": 1 } })).await;
     assert_eq!((patched.status, patched.body["tenant"]["plan_tier"].as_str()), (200, Some("gold")));
     assert_eq!(patched.body["tenant"]["name"], "A");
+    // A list is no object at any depth, here neither.
+    let listed = hub.send(Method::PATCH, &one, &root, json!({ "quotas": { "models": [null, null] } })).await;
+    assert_eq!(code(&listed), (400, "invalid_request"));
     let replaced = hub.send(Method::PUT, &one, &root, json!({ "tenant": { "name": "AA" } })).await;
     assert_eq!((replaced.body["tenant"]["name"].as_str(), &replaced.body["tenant"]["metadata"]), (Some("AA"), &json!({})));
     for (verb, status) in [("disable", "disabled"), ("disable", "disabled"), ("enable", "active")] {

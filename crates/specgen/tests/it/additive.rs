@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use aiox_specgen::{
     federation, lint, node, openapi, proto,
     schema::{self, Breach, Direction},
-    tree,
+    tree, version,
 };
 use serde_json::Value;
 
@@ -21,6 +21,19 @@ fn refuse(file: &str, breaches: &[Breach]) {
 fn the_openapi_documents_only_grow() {
     refuse("openapi/node.json", &openapi::compatible(&tree::json("openapi/baseline/node.json").unwrap(), &node()));
     refuse("openapi/federation.json", &openapi::compatible(&tree::json("openapi/baseline/federation.json").unwrap(), &federation()));
+}
+
+#[test]
+fn a_changed_document_has_a_higher_version() {
+    for (file, now) in [("node.json", node()), ("federation.json", federation())] {
+        let problem = version::problem(&tree::json(&format!("openapi/baseline/{file}")).unwrap(), &now);
+        assert_eq!(
+            problem,
+            None,
+            "rule: a change raises the version of openapi/{file}. Raise VERSION in {}, then `make spec`.",
+            if file == "node.json" { "crates/http/src/openapi.rs" } else { "crates/specgen/src/generate.rs" }
+        );
+    }
 }
 
 /// Who writes each published document. What no operation names directly (claims, payloads, frames) is held in both directions, unless

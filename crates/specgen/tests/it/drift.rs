@@ -1,10 +1,10 @@
 //! What is committed is what the code says.
 
-use aiox_specgen::{documents, tree};
+use aiox_specgen::{generated, tree};
 
 #[test]
 fn the_committed_documents_are_those_of_the_code() {
-    let (wanted, there) = (documents(), tree::committed().unwrap());
+    let (wanted, there) = (generated(), tree::committed().unwrap());
     let mut differences = Vec::new();
     for (path, text) in &wanted {
         match there.get(path) {
@@ -34,5 +34,5 @@ fn first_difference(old: &str, new: &str) -> String {
 
 #[test]
 fn two_makings_are_the_same_text() {
-    assert_eq!(documents(), documents());
+    assert_eq!(generated(), generated());
 }

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a failed unwrap or panic is a failed test")]
 
 mod additive;
+mod cases;
 mod compatible;
 mod drift;
 mod examples;
