@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use crate::{
     case::Stop,
     scene::{Scene, chain},
+    tamper::OnStanza,
     world::Account,
 };
 
@@ -42,6 +43,7 @@ fn bare(jid: &str) -> &str {
 /// Somebody who is logged in.
 pub(crate) struct Contact {
     client: Client,
+    change: Option<OnStanza>,
 }
 
 impl Contact {
@@ -69,7 +71,7 @@ impl Contact {
                 deadline: Instant::now() + KNOWN,
             };
             match Client::connect(options).await {
-                Ok(client) => return Ok(Self { client }),
+                Ok(client) => return Ok(Self { client, change: scene.world.tamper.doors.stanza }),
                 Err(error) if error.step == Step::Auth && Instant::now() < end => tokio::time::sleep(PAUSE).await,
                 Err(error) if error.step == Step::Auth => {
                     return Err(Stop::Failed(format!("the account cannot log in by XMPP within {KNOWN:?}: {}", chain(&error))));
@@ -98,10 +100,17 @@ impl Contact {
 
     /// The next thing that comes; `None` when nothing does.
     pub(crate) async fn next(&mut self, within: Duration) -> Result<Option<Event>, Stop> {
-        match self.client.next_event(Instant::now() + within).await {
-            Ok(event) => Ok(Some(event)),
-            Err(error) if matches!(error.cause, Cause::Timeout) => Ok(None),
-            Err(error) => Err(Stop::Failed(format!("the XMPP session ended: {}", chain(&error)))),
+        let until = Instant::now() + within;
+        loop {
+            match self.client.next_event(until).await {
+                Ok(mut event) => {
+                    if self.change.is_none_or(|change| change(&mut event)) {
+                        return Ok(Some(event));
+                    }
+                }
+                Err(error) if matches!(error.cause, Cause::Timeout) => return Ok(None),
+                Err(error) => return Err(Stop::Failed(format!("the XMPP session ended: {}", chain(&error)))),
+            }
         }
     }
 

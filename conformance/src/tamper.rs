@@ -5,28 +5,59 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
+use aiox_probe::Event;
+use aiox_proto::worker::v1::server_message::Payload as FromHub;
 use reqwest::{
     Method,
     header::{HeaderMap, HeaderName, HeaderValue},
 };
 use serde_json::Value;
 
+use crate::stream::Frame;
+
 /// What a mutant does to an answer.
 pub(crate) type OnAnswer = fn(&Ask, &mut Reply, &mut Memory);
 
-/// Changes the answers of the peer listener inside of the suite's own connection, which no proxy can read.
+/// What it does to a frame of a stream of the peer listener; `false` drops it.
+pub(crate) type OnFeed = fn(&mut Frame) -> bool;
+/// What it does to a message of the workers' door.
+pub(crate) type OnOrder = fn(&mut FromHub);
+/// What it does to a stanza; `false` drops it.
+pub(crate) type OnStanza = fn(&mut Event) -> bool;
+
+/// What is changed at doors that no proxy can read: inside of the suite's own connections.
+#[derive(Clone, Copy)]
+pub(crate) struct Doors {
+    /// Answers of the peer listener.
+    pub(crate) link: Option<OnAnswer>,
+    /// Its streams.
+    pub(crate) feed: Option<OnFeed>,
+    /// The workers' door.
+    pub(crate) order: Option<OnOrder>,
+    /// XMPP.
+    pub(crate) stanza: Option<OnStanza>,
+}
+
+impl Doors {
+    pub(crate) const UNTOUCHED: Self = Self { link: None, feed: None, order: None, stanza: None };
+}
+
+/// Changes what comes through the doors of one hub.
 pub(crate) struct Tamper {
-    change: OnAnswer,
+    pub(crate) doors: Doors,
     memory: Mutex<Memory>,
 }
 
 impl Tamper {
-    pub(crate) fn new(change: OnAnswer) -> Self {
-        Self { change, memory: Mutex::default() }
+    pub(crate) fn new(doors: Doors) -> Self {
+        Self { doors, memory: Mutex::default() }
     }
 
-    pub(crate) fn apply(&self, ask: &Ask, reply: &mut Reply) {
-        (self.change)(ask, reply, &mut self.memory.lock().unwrap_or_else(PoisonError::into_inner));
+    /// Changes an answer of the peer listener.
+    pub(crate) fn answer(&self, ask: &Ask, reply: &mut Reply) {
+        if let Some(change) = self.doors.link {
+            change(ask, reply, &mut self.memory.lock().unwrap_or_else(PoisonError::into_inner));
+        }
     }
 }
 

@@ -16,6 +16,7 @@ use tonic::{
 use crate::{
     case::Stop,
     scene::{Scene, chain},
+    tamper::OnOrder,
 };
 
 /// Longest wait for something that has to come at once.
@@ -53,6 +54,7 @@ pub(crate) enum KeyShown {
 pub(crate) struct Door {
     client: Client,
     key: String,
+    change: Option<OnOrder>,
 }
 
 impl Door {
@@ -73,7 +75,7 @@ impl Door {
             endpoint = endpoint.tls_config(tls).map_err(failed)?;
         }
         let channel = endpoint.connect().await.map_err(failed)?;
-        Ok(Self { client: WorkerServiceClient::new(channel), key: access.key })
+        Ok(Self { client: WorkerServiceClient::new(channel), key: access.key, change: scene.world.tamper.doors.order })
     }
 
     fn request<T>(&self, message: T, shown: KeyShown) -> Result<Request<T>, Stop> {
@@ -105,7 +107,13 @@ impl Door {
         let request = self.request(ReceiverStream::new(outgoing), shown)?;
         let called = tokio::time::timeout(SOON, self.client.clone().task_stream(request)).await;
         let answer = called.map_err(|_| Stop::Failed(format!("TaskStream: no answer within {SOON:?}")))?;
-        Ok(answer.map(|answer| Session { out, incoming: answer.into_inner(), worker_id: String::new(), kept: Vec::new() }))
+        Ok(answer.map(|answer| Session {
+            out,
+            incoming: answer.into_inner(),
+            worker_id: String::new(),
+            kept: Vec::new(),
+            change: self.change,
+        }))
     }
 
     /// Registers, accepted or not.
@@ -144,6 +152,7 @@ pub(crate) struct Session {
     pub(crate) worker_id: String,
     /// Messages that a wait for something else passed over.
     pub(crate) kept: Vec<FromHub>,
+    change: Option<OnOrder>,
 }
 
 impl Session {
@@ -151,7 +160,12 @@ impl Session {
     pub(crate) async fn next(&mut self, within: Duration) -> Result<Came, Stop> {
         match tokio::time::timeout(within, self.incoming.message()).await {
             Err(_) => Ok(Came::Nothing),
-            Ok(Ok(Some(ServerMessage { payload: Some(payload) }))) => Ok(Came::Message(payload)),
+            Ok(Ok(Some(ServerMessage { payload: Some(mut payload) }))) => {
+                if let Some(change) = self.change {
+                    change(&mut payload);
+                }
+                Ok(Came::Message(payload))
+            }
             Ok(Ok(Some(ServerMessage { payload: None }))) => Err(Stop::Failed("a message of the hub has no payload".into())),
             Ok(Ok(None) | Err(_)) => Ok(Came::End),
         }

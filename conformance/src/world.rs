@@ -21,7 +21,7 @@ use crate::{
     document::Documents,
     requirement::Profile,
     scene::{Call, Scene},
-    tamper::Tamper,
+    tamper::{Doors, Tamper},
 };
 
 /// Longest wait for one answer.
@@ -181,8 +181,8 @@ pub(crate) struct World {
     cast: Arc<Cast>,
     /// What answers are held against for OPS-008, where it is judged.
     pub(crate) documents: OnceLock<Documents>,
-    /// What is broken on the way from the peer listener.
-    pub(crate) tamper: Option<Tamper>,
+    /// What is broken at the doors that no proxy can read.
+    pub(crate) tamper: Tamper,
     /// Some MUST has failed and the judgement ends at the first.
     pub(crate) over: AtomicBool,
 }
@@ -197,13 +197,13 @@ impl World {
             common,
             cast: Arc::default(),
             documents: OnceLock::new(),
-            tamper: None,
+            tamper: Tamper::new(Doors::UNTOUCHED),
             over: AtomicBool::new(false),
         }))
     }
 
     /// The same hub behind a proxy, with the same accounts, agents and tenants.
-    pub(crate) fn behind(&self, target: Url, tamper: Option<Tamper>) -> Arc<Self> {
+    pub(crate) fn behind(&self, target: Url, tamper: Tamper) -> Arc<Self> {
         Arc::new(Self {
             options: Options { target, ..self.options.clone() },
             home: self.home.clone(),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use aiox_proto::worker::v1::{TaskResponse, worker_message::Payload};
 use futures::future::try_join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -316,6 +317,24 @@ async fn time_is_limited(scene: Scene) -> Outcome {
 }
 
 async fn a_provider_that_is_away(scene: Scene) -> Outcome {
+    if scene.world.options.worker.is_none() {
+        return an_unknown_provider(scene).await;
+    }
+    // The suite's own worker cannot reach its provider.
+    let stage = Stage::set(scene.clone()).await?;
+    let (mut worker, agent) = (stage.worker().await?, stage.agent().await?);
+    let run = make_run(&scene, &stage.who, &agent.id, json!({ "input": "x" })).await?;
+    let task = worker.task().await?;
+    let away = TaskResponse { error_code: "provider_unavailable".into(), ..worker.result(&task, "") };
+    worker.say(Payload::TaskResponse(away)).await?;
+    let done = ended(&scene, &stage.who, &run).await?;
+    ensure!(done["status"] == json!("failed"), "the run ended as {done}");
+    ensure!(done["error"]["code"] == json!("dependency_unavailable"), "the error is {}", done["error"]);
+    Ok(())
+}
+
+/// Without a worker of the suite's own: an agent of a provider that nobody has, where the hub takes one.
+async fn an_unknown_provider(scene: Scene) -> Outcome {
     let alice = scene.world.alice().await?;
     let mut body = crate::world::echo_agent("Conformance away", "private");
     body["llm_config"] = json!({ "provider": "conformance-away", "model": "none" });

@@ -187,7 +187,7 @@ async fn judged(home: &std::sync::Arc<World>, id: &str, mutant: &'static Mutant)
     let known = requirements().iter().find(|one| one.id == id).zip(cases::all().find(|case| case.id == id));
     let (requirement, case) = known.ok_or_else(|| format!("no case judges {id}"))?;
     let proxy = Proxy::start(home, mutant).await.map_err(|error| format!("no proxy: {error}"))?;
-    let world = home.behind(proxy.url.clone(), mutant.link.map(Tamper::new));
+    let world = home.behind(proxy.url.clone(), Tamper::new(mutant.doors));
     if id == DOCUMENTED {
         describe(&world).await?;
     }

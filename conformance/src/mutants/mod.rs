@@ -1,10 +1,11 @@
 //! The suite's own test: hubs that break one requirement each, and whether the suite notices.
 //!
-//! A [`Mutant`] is a good hub behind a [`proxy`] that breaks one thing on the way; what the peer listener answers, which no proxy can
-//! read, is broken in the connection of the suite's own peer ([`tamper`](crate::tamper)). The case of the broken requirement has to fail on it, and to
+//! A [`Mutant`] is a good hub behind a [`proxy`] that breaks one thing on the way; what comes through the doors of peers, workers and XMPP,
+//! which no proxy can read, is broken in the suite's own connections ([`tamper`](crate::tamper)). The case of the broken requirement has to fail on it, and to
 //! pass behind the same proxy when nothing is broken. A suite that a mutant survives is not done.
 
 mod answers;
+mod doors;
 mod federation;
 mod forwarding;
 mod governance;
@@ -15,7 +16,7 @@ mod streams;
 
 pub use hunt::{Fate, Fates, hunt};
 
-use crate::tamper::{Ask, Memory, OnAnswer, Reply};
+use crate::tamper::{Ask, Doors, Memory, OnAnswer, OnFeed, OnOrder, OnStanza, Reply};
 
 /// What a mutant does to a request before it reaches the hub; with an answer, it does not reach it.
 pub(crate) type OnRequest = fn(&mut Ask, &mut Memory) -> Option<Reply>;
@@ -32,8 +33,8 @@ pub struct Mutant {
     pub(crate) request: Option<OnRequest>,
     pub(crate) answer: Option<OnAnswer>,
     pub(crate) frame: Option<OnFrame>,
-    /// What it does to an answer of the peer listener.
-    pub(crate) link: Option<OnAnswer>,
+    /// What it does at the doors that no proxy can read.
+    pub(crate) doors: Doors,
 }
 impl std::fmt::Debug for Mutant {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -42,7 +43,7 @@ impl std::fmt::Debug for Mutant {
 }
 
 /// Breaks nothing: what the proxy alone changes.
-const CONTROL: Mutant = Mutant { name: "control", breaks: "", request: None, answer: None, frame: None, link: None };
+const CONTROL: Mutant = Mutant { name: "control", breaks: "", request: None, answer: None, frame: None, doors: Doors::UNTOUCHED };
 
 const fn by_request(name: &'static str, breaks: &'static str, request: OnRequest) -> Mutant {
     Mutant { name, breaks, request: Some(request), ..CONTROL }
@@ -57,12 +58,21 @@ const fn by_frame(name: &'static str, breaks: &'static str, frame: OnFrame) -> M
     Mutant { name, breaks, frame: Some(frame), ..CONTROL }
 }
 const fn by_link(name: &'static str, breaks: &'static str, link: OnAnswer) -> Mutant {
-    Mutant { name, breaks, link: Some(link), ..CONTROL }
+    Mutant { name, breaks, doors: Doors { link: Some(link), ..Doors::UNTOUCHED }, ..CONTROL }
+}
+const fn by_feed(name: &'static str, breaks: &'static str, feed: OnFeed) -> Mutant {
+    Mutant { name, breaks, doors: Doors { feed: Some(feed), ..Doors::UNTOUCHED }, ..CONTROL }
+}
+const fn by_order(name: &'static str, breaks: &'static str, order: OnOrder) -> Mutant {
+    Mutant { name, breaks, doors: Doors { order: Some(order), ..Doors::UNTOUCHED }, ..CONTROL }
+}
+const fn by_stanza(name: &'static str, breaks: &'static str, stanza: OnStanza) -> Mutant {
+    Mutant { name, breaks, doors: Doors { stanza: Some(stanza), ..Doors::UNTOUCHED }, ..CONTROL }
 }
 
 /// Every mutant.
 pub fn mutants() -> impl Iterator<Item = &'static Mutant> {
-    [requests::MUTANTS, answers::MUTANTS, streams::MUTANTS, governance::MUTANTS, forwarding::MUTANTS, federation::MUTANTS]
+    [requests::MUTANTS, answers::MUTANTS, streams::MUTANTS, doors::MUTANTS, governance::MUTANTS, forwarding::MUTANTS, federation::MUTANTS]
         .into_iter()
         .flatten()
 }
@@ -78,7 +88,7 @@ mod tests {
     fn there_are_many_and_each_breaks_a_requirement_that_a_case_judges() {
         let names: BTreeSet<&str> = mutants().map(|mutant| mutant.name).collect();
         assert_eq!(names.len(), mutants().count(), "two mutants have one name");
-        assert!(names.len() >= 160, "only {} mutants", names.len());
+        assert!(names.len() >= 200, "only {} mutants", names.len());
         for mutant in mutants() {
             assert!(cases::all().any(|case| case.id == mutant.breaks), "{} breaks {}, which no case judges", mutant.name, mutant.breaks);
         }

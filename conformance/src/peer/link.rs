@@ -38,7 +38,7 @@ use crate::{
     exchange::{Answer, Exchange, shown},
     scene::{Scene, chain},
     stream::{Cutter, Frame},
-    tamper,
+    tamper::{self, OnFeed},
 };
 
 /// Longest wait for a handshake.
@@ -80,6 +80,8 @@ pub(crate) struct Link {
     authority: String,
     driver: JoinHandle<()>,
     pub(crate) shown: Arc<Shown>,
+    /// What a mutant does to streams on it.
+    pub(super) feed: Option<OnFeed>,
 }
 impl Drop for Link {
     fn drop(&mut self) {
@@ -123,7 +125,7 @@ async fn open(dial: &Dial<'_>) -> Result<Link, String> {
         // How it ended shows in the requests on it.
         let _ = connection.await;
     });
-    Ok(Link { sender, authority: format!("{host}:{port}"), driver, shown })
+    Ok(Link { sender, authority: format!("{host}:{port}"), driver, shown, feed: None })
 }
 
 /// A request.
@@ -208,13 +210,25 @@ impl Link {
         let response = self.send(&ask).await.map_err(|error| Stop::Failed(format!("{what}: {error}")))?;
         let status = response.status().as_u16();
         let headers = response.headers().clone();
-        Ok(Feed { what, status, headers, body: response.into_body(), cutter: Cutter::default(), ready: Vec::new(), ended: false })
+        Ok(Feed {
+            what,
+            status,
+            headers,
+            body: response.into_body(),
+            cutter: Cutter::default(),
+            ready: Vec::new(),
+            ended: false,
+            change: self.feed,
+        })
     }
 }
 
 /// The answer as a mutant gives it, where one is judged.
 fn tampered(scene: &Scene, ask: &Ask<'_>, mut head: Parts, bytes: Bytes) -> Result<(Parts, Bytes), String> {
-    let Some(tamper) = &scene.world.tamper else { return Ok((head, bytes)) };
+    let tamper = &scene.world.tamper;
+    if tamper.doors.link.is_none() {
+        return Ok((head, bytes));
+    }
     let mut headers = http::HeaderMap::new();
     if let Some(value) = ask.authorization.as_ref().and_then(|value| value.parse().ok()) {
         headers.insert(http::header::AUTHORIZATION, value);
@@ -222,7 +236,7 @@ fn tampered(scene: &Scene, ask: &Ask<'_>, mut head: Parts, bytes: Bytes) -> Resu
     let (path, query) = ask.path.split_once('?').unwrap_or((ask.path, ""));
     let asked = tamper::Ask { method: ask.method.clone(), path: path.to_owned(), query: query.to_owned(), headers, body: ask.body.clone() };
     let mut reply = tamper::Reply { status: head.status.as_u16(), headers: head.headers, body: bytes.to_vec() };
-    tamper.apply(&asked, &mut reply);
+    tamper.answer(&asked, &mut reply);
     head.status = http::StatusCode::from_u16(reply.status).map_err(|error| error.to_string())?;
     head.headers = reply.headers;
     Ok((head, reply.body.into()))
@@ -238,6 +252,7 @@ pub(crate) struct Feed {
     ready: Vec<Frame>,
     /// Whether the other side has ended it, well or not.
     pub(crate) ended: bool,
+    change: Option<OnFeed>,
 }
 impl Feed {
     /// The next frame with data; `None` at the end or when the time is over.
@@ -245,8 +260,8 @@ impl Feed {
         let until = tokio::time::Instant::now() + within;
         loop {
             while !self.ready.is_empty() {
-                let frame = self.ready.remove(0);
-                if !frame.data.is_empty() {
+                let mut frame = self.ready.remove(0);
+                if !frame.data.is_empty() && self.change.is_none_or(|change| change(&mut frame)) {
                     return Some(frame);
                 }
             }

@@ -223,9 +223,11 @@ impl Peer {
 
     /// Connects as it has to be.
     pub(crate) async fn link(&self) -> Result<Link, Stop> {
-        link::dial(&self.dial())
+        let mut link = link::dial(&self.dial())
             .await
-            .map_err(|error| Stop::Failed(format!("the peer listener {} refused an active peer: {error}", self.hub.endpoint)))
+            .map_err(|error| Stop::Failed(format!("the peer listener {} refused an active peer: {error}", self.hub.endpoint)))?;
+        link.feed = self.scene.world.tamper.doors.feed;
+        Ok(link)
     }
 
     /// A request token as it has to be.
