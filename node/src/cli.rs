@@ -69,6 +69,9 @@ pub enum Command {
     /// See and change the tenants of a hub and their service tokens
     #[command(subcommand)]
     Tenant(Tenant),
+    /// Check the audit log at the machine of a hub
+    #[command(subcommand)]
+    Audit(Audit),
     /// Make accounts at the machine of a hub
     #[command(subcommand)]
     User(User),
@@ -452,6 +455,16 @@ pub enum Token {
         #[command(flatten)]
         remote: Remote,
     },
+}
+
+/// `aiox audit`.
+#[derive(Debug, Subcommand)]
+pub enum Audit {
+    /// Read every chain of audit records and say whether anything was changed or taken out
+    ///
+    /// The hub may run meanwhile. Exit code: 0 every record is as it was written, 1 one is not, or the database cannot be read.
+    #[command(after_help = "Example:\n  aiox audit verify --config aiox.toml")]
+    Verify(Configured),
 }
 
 /// `aiox user`.

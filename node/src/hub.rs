@@ -295,7 +295,11 @@ impl Hub {
     }
 }
 
-async fn open_store(settings: &Settings) -> Result<Store> {
+/// Opens the database and brings it up to date.
+///
+/// # Errors
+/// When it cannot be opened.
+pub async fn open_store(settings: &Settings) -> Result<Store> {
     let options = match settings.database.engine {
         Engine::Sqlite => {
             let directory = &settings.hub.data_dir;

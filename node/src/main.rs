@@ -1,5 +1,6 @@
 //! The `aiox` program: one binary for hubs, workers and those who use them.
 
+mod audit_commands;
 mod cli;
 mod commands;
 mod conformance;
@@ -95,6 +96,7 @@ async fn run(command: Command) -> Result<ExitCode> {
         Command::Workers(command) => commands::workers(command).await,
         Command::Peer(command) => commands::peer(command).await,
         Command::Tenant(command) => tenant_commands::tenant(command).await,
+        Command::Audit(command) => audit_commands::audit(command).await,
         Command::User(command) => commands::user(command).await,
         Command::Chat(command) => commands::chat(command).await,
         Command::Agents(remote) => commands::agents(remote).await,

@@ -33,7 +33,8 @@ const EDGES: &[(&str, &[&str])] = &[
     ("core", &["model"]),
     ("client", &["model"]),
     ("crypto", &["core", "model"]),
-    ("store", &["core", "model"]),
+    // The chain of the audit log is made where its place is known.
+    ("store", &["core", "crypto", "model"]),
     ("bus", &["core", "model"]),
     ("cache", &["core", "model"]),
     ("app", &["core", "model", "crypto", "store"]),

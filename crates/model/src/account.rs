@@ -76,7 +76,8 @@ pub struct User {
 pub struct NewApiKey {
     /// What the key is for.
     pub name: String,
-    /// Scopes of the key; never more than the caller's own. Absent = all of the caller's.
+    /// Scopes of the key; never more than the caller's own. The aliases of `/v1` (`runs:write`, `events:read`, `events:write`) are taken
+    /// too. Absent = all of the caller's.
     #[serde(default)]
     pub scopes: Vec<String>,
     /// Absent = never expires.

@@ -1,13 +1,17 @@
 //! The audit log: one record per change, denial and sign-in.
 
+mod chain;
+
 use aiox_core::Result;
 use aiox_model::Ts;
 use uuid::Uuid;
 
+pub use self::chain::{Fault, Link, Verified, chained, verify};
 use crate::{
     AsDb, Tx,
-    db::{exec, row, rows},
-    rows::unsigned,
+    db::{row, rows},
+    many::{Many, exec_many},
+    rows::{signed, unsigned},
 };
 
 /// One record. Ids and times come from the use case.
@@ -41,30 +45,46 @@ pub struct AuditRow {
     pub at: Ts,
 }
 
-/// Adds a record to a transaction.
+/// Adds a record to a transaction, and to the chain of its tenant. Do it last: others who record something of the tenant wait from here
+/// until the commit.
 ///
 /// # Errors
 /// Database errors.
 pub async fn insert(tx: &mut Tx, record: &AuditRow) -> Result<()> {
-    exec!(
-        tx,
-        "INSERT INTO audit (id, tenant_id, owner_id, actor, action, outcome, severity, resource_type, resource_id, detail, address, trace, at) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
-        record.id,
-        record.tenant,
-        record.owner,
-        &record.actor,
-        &record.action,
-        &record.outcome,
-        &record.severity,
-        record.resource_type.as_deref(),
-        record.resource_id.as_deref(),
-        record.detail.as_deref(),
-        record.address.as_deref(),
-        &record.trace,
-        record.at.micros(),
-    )
-    .map(drop)
+    insert_all(tx, std::slice::from_ref(record)).await
+}
+
+static AUDIT: Many = Many::new(
+    "INSERT INTO audit (id, tenant_id, owner_id, actor, action, outcome, severity, resource_type, resource_id, detail, address, trace, at, \
+     seq, prev_hash, hash) \
+     SELECT column1, column2, column3, column4, column5, column6, column7, column8, column9, column10, column11, column12, column13, \
+     column14, column15, column16 FROM {rows} WHERE column1 IS NOT NULL",
+    16,
+);
+
+/// Adds records in their order, with one statement for each table.
+pub(crate) async fn insert_all(tx: &mut Tx, records: &[AuditRow]) -> Result<()> {
+    let links = chain::extend(tx, records).await?;
+    let rows: Vec<(&AuditRow, Link)> = records.iter().zip(links).collect();
+    exec_many!(tx, AUDIT, rows, |row| [
+        row.0.id,
+        row.0.tenant,
+        row.0.owner,
+        row.0.actor.as_str(),
+        row.0.action.as_str(),
+        row.0.outcome.as_str(),
+        row.0.severity.as_str(),
+        row.0.resource_type.as_deref(),
+        row.0.resource_id.as_deref(),
+        row.0.detail.as_deref(),
+        row.0.address.as_deref(),
+        row.0.trace.as_str(),
+        row.0.at.micros(),
+        signed(row.1.seq),
+        row.1.prev.as_slice(),
+        row.1.hash.as_slice(),
+    ]);
+    Ok(())
 }
 
 /// Which records; absent members do not narrow.
@@ -99,10 +119,21 @@ struct Stored {
     address: Option<String>,
     trace: String,
     at: i64,
+    seq: Option<i64>,
+    prev_hash: Option<Vec<u8>>,
+    hash: Option<Vec<u8>>,
 }
-impl From<Stored> for AuditRow {
-    fn from(row: Stored) -> Self {
-        Self {
+impl Stored {
+    fn parts(self) -> (AuditRow, Option<Link>) {
+        let row = self;
+        let link = match (row.seq, row.prev_hash, row.hash) {
+            (Some(seq), Some(prev), Some(hash)) => match (prev.try_into(), hash.try_into()) {
+                (Ok(prev), Ok(hash)) => Some(Link { seq: unsigned(seq), prev, hash }),
+                _ => None,
+            },
+            _ => None,
+        };
+        let row = AuditRow {
             id: row.id,
             tenant: row.tenant_id,
             owner: row.owner_id,
@@ -116,7 +147,8 @@ impl From<Stored> for AuditRow {
             address: row.address,
             trace: row.trace,
             at: Ts::from_micros(row.at),
-        }
+        };
+        (row, link)
     }
 }
 
@@ -130,7 +162,8 @@ pub async fn list(db: &mut impl AsDb, filter: &Filter, limit: u32, offset: u64) 
     let found = rows!(
         db,
         Stored,
-        "SELECT id, tenant_id, owner_id, actor, action, outcome, severity, resource_type, resource_id, detail, address, trace, at FROM audit \
+        "SELECT id, tenant_id, owner_id, actor, action, outcome, severity, resource_type, resource_id, detail, address, trace, at, \
+         seq, prev_hash, hash FROM audit \
          WHERE (CAST($1 AS TEXT) IS NULL OR owner_id = $2) AND (CAST($3 AS TEXT) IS NULL OR resource_id = $3) \
          AND (CAST($4 AS TEXT) IS NULL OR action = $4) AND (CAST($5 AS TEXT) IS NULL OR severity = $5) AND at >= $6 AND at < $7 \
          ORDER BY at DESC, id DESC LIMIT $8 OFFSET $9",
@@ -158,7 +191,7 @@ pub async fn list(db: &mut impl AsDb, filter: &Filter, limit: u32, offset: u64) 
         from,
         to,
     )?;
-    Ok((found.into_iter().map(AuditRow::from).collect(), unsigned(count.map_or(0, |count| count.0))))
+    Ok((found.into_iter().map(|row| row.parts().0).collect(), unsigned(count.map_or(0, |count| count.0))))
 }
 
 /// Which records an administrator looks for; absent members do not narrow.
@@ -186,8 +219,8 @@ macro_rules! found {
             $db,
             Stored,
             concat!(
-                "SELECT id, tenant_id, owner_id, actor, action, outcome, severity, resource_type, resource_id, detail, address, trace, at \
-                 FROM audit WHERE ",
+                "SELECT id, tenant_id, owner_id, actor, action, outcome, severity, resource_type, resource_id, detail, address, trace, at, \
+                 seq, prev_hash, hash FROM audit WHERE ",
                 $tenant,
                 " AND id < $2 AND (CAST($3 AS TEXT) IS NULL OR actor = $3) AND (CAST($4 AS TEXT) IS NULL OR action = $4) \
                  AND (CAST($5 AS TEXT) IS NULL OR outcome = $5) AND at >= $6 AND at < $7 ORDER BY id DESC LIMIT $8"
@@ -205,15 +238,15 @@ macro_rules! found {
 }
 
 /// Records in the order in which they were made, newest first, of one tenant or of all. Ids rise with time, so they are the order,
-/// and the place of a page.
+/// and the place of a page. Each comes with its place in the chain of its tenant, if it is in one.
 ///
 /// # Errors
 /// Database errors.
-pub async fn search(db: &mut impl AsDb, search: &Search, limit: u32) -> Result<Vec<AuditRow>> {
+pub async fn search(db: &mut impl AsDb, search: &Search, limit: u32) -> Result<Vec<(AuditRow, Option<Link>)>> {
     let found = match search.tenant {
         Some(tenant) => found!(db, "tenant_id = $1", tenant, search, limit)?,
         // Two texts, because no database uses an index for a condition that may be absent.
         None => found!(db, "CAST($1 AS TEXT) IS NULL", None::<&str>, search, limit)?,
     };
-    Ok(found.into_iter().map(AuditRow::from).collect())
+    Ok(found.into_iter().map(Stored::parts).collect())
 }

@@ -1,6 +1,7 @@
 //! Whole processes, seen from outside: `aiox serve` and what stands around it.
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+mod audit;
 mod process;
 mod provider;
 mod samples;

@@ -1,17 +1,21 @@
 //! What a hub has from the start, as its mode says.
 
-use std::process::Stdio;
+use std::{process::Stdio, time::Duration};
 
 use aiox_store::{Store, StoreOptions, agents, tenants};
 use aiox_worker::Credential;
 
 use crate::process::{KEY, Place, within};
 
+/// A request of somebody whom nobody has registered.
+fn ask(place: &Place, method: reqwest::Method, path: &str) -> reqwest::RequestBuilder {
+    let client = reqwest::Client::builder().timeout(Duration::from_secs(60)).build().unwrap();
+    let request = client.request(method, format!("http://127.0.0.1:{}{path}", place.http));
+    request.header("x-tenant-id", "tnt_demo").header("x-principal-id", "usr_1")
+}
+
 async fn post(place: &Place, path: &str, body: serde_json::Value) -> (u16, serde_json::Value) {
-    let url = format!("http://127.0.0.1:{}{path}", place.http);
-    let client = reqwest::Client::builder().build().unwrap();
-    let request = client.post(url).header("x-tenant-id", "tnt_demo").header("x-principal-id", "usr_1").json(&body);
-    let response = request.send().await.unwrap();
+    let response = ask(place, reqwest::Method::POST, path).json(&body).send().await.unwrap();
     (response.status().as_u16(), response.json().await.unwrap_or_default())
 }
 
@@ -24,8 +28,7 @@ async fn a_hub_for_trying_out_has_agents_that_answer_without_a_provider() {
         for agent in ["agt_demo", "agt_sample_echo_v1"] {
             let (status, made) = post(&place, &format!("/v1/agents/{agent}/runs"), serde_json::json!({ "input": "hello demo" })).await;
             assert_eq!(status, 201, "{start} {agent}: {made}");
-            let url = format!("http://127.0.0.1:{}{}", place.http, made["run"]["events_url"].as_str().unwrap());
-            let events = reqwest::Client::new().get(url).header("x-tenant-id", "tnt_demo").header("x-principal-id", "usr_1");
+            let events = ask(&place, reqwest::Method::GET, made["run"]["events_url"].as_str().unwrap());
             let events = within(async { events.send().await.unwrap().text().await.unwrap() }).await;
             assert!(events.contains("agentos.run.completed") && events.contains("hello demo"), "{start} {agent}: {events}");
         }

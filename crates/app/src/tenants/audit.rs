@@ -2,11 +2,12 @@
 
 use aiox_core::{Caller, Error, Result, Role, Scope};
 use aiox_model::{AgentId, ApiKeyId, AuditId, RunId, TenantId, Ts, UserId, v1::tenants::AuditRecord};
-use aiox_store::audit::{self, AuditRow, Search};
+use aiox_store::audit::{self, AuditRow, Link, Search};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::Tenants;
+use crate::accounts::hex_of;
 
 /// Names under which `/v1` shows what is kept under another one.
 const ACTIONS: [(&str, &str); 2] = [("run.accepted", "runs.create"), ("run.canceled", "runs.cancel")];
@@ -70,11 +71,11 @@ impl Tenants {
         let mut found = audit::search(&mut self.store.read().await?, &search, limit + 1).await?;
         let more = found.len() > limit as usize;
         found.truncate(limit as usize);
-        let next = found.last().filter(|_| more).map(|row| AuditId(row.id).to_string());
+        let next = found.last().filter(|_| more).map(|(row, _)| AuditId(row.id).to_string());
         let mut records = Vec::with_capacity(found.len());
-        for row in found {
+        for (row, link) in found {
             let tenant = self.book.text(row.tenant.into()).await?;
-            records.push(shown(row, tenant));
+            records.push(shown(row, link, tenant));
         }
         Ok((records, next))
     }
@@ -97,7 +98,7 @@ fn actor(principal: &str) -> String {
     }
 }
 
-fn shown(row: AuditRow, tenant_id: String) -> AuditRecord {
+fn shown(row: AuditRow, link: Option<Link>, tenant_id: String) -> AuditRecord {
     let (kind, name) = row.actor.split_once(':').unwrap_or(("", &row.actor));
     let principal_id = match kind {
         "user" => name.parse::<UserId>().ok().map(|id| id.to_string()),
@@ -126,6 +127,9 @@ fn shown(row: AuditRow, tenant_id: String) -> AuditRecord {
         outcome: row.outcome,
         correlation_id: Some(row.trace),
         meta: Some(meta),
+        seq: link.as_ref().map(|link| link.seq),
+        prev_hash: link.as_ref().map(|link| hex_of(link.prev)),
+        hash: link.map(|link| hex_of(link.hash)),
     }
 }
 

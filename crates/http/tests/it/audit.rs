@@ -87,6 +87,8 @@ async fn every_mutation_leaves_one_record_with_the_correlation_id_of_its_request
         assert_eq!(left(&hub, &root, "", &format!("c-{name}")).await.len(), 1, "{name} left others besides");
         let record = &found[0];
         assert_eq!((&record["principal_id"], &record["tenant_id"]), (who, tenant), "{name}");
+        let hex = |name: &str| record[name].as_str().is_some_and(|text| text.len() == 64);
+        assert!(record["seq"].is_u64() && hex("prev_hash") && hex("hash"), "{record}");
         assert!(record["time"].is_string() && record["resource"].as_str().unwrap().starts_with(kind), "{record}");
     }
 

@@ -305,6 +305,15 @@ pub struct AuditRecord {
     /// More: `severity`, `detail`, `ip_address`, and `record_id`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub meta: Option<Map<String, Value>>,
+    /// Number of the record in the chain of its tenant, from 1. Absent for records from before there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seq: Option<u64>,
+    /// Hash of the record before it in the chain; zeros for the first. Lower-case hex.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prev_hash: Option<String>,
+    /// SHA-256 over the record, `seq` and `prev_hash`. Lower-case hex.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hash: Option<String>,
 }
 
 /// Records of the audit log, newest first.

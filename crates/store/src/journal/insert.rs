@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::{
     Tx,
-    audit::AuditRow,
+    audit::{self, AuditRow},
     many::{Many, exec_many},
     rows::signed,
 };
@@ -58,12 +58,6 @@ static REPLIES: Many = Many::new(
      ON CONFLICT DO NOTHING",
     3,
 );
-static AUDIT: Many = Many::new(
-    "INSERT INTO audit (id, tenant_id, owner_id, actor, action, outcome, severity, resource_type, resource_id, detail, address, trace, at) \
-     SELECT column1, column2, column3, column4, column5, column6, column7, column8, column9, column10, column11, column12, column13 \
-     FROM {rows} WHERE column1 IS NOT NULL",
-    13,
-);
 
 impl Rows {
     /// Writes everything that the batch has gathered.
@@ -78,21 +72,7 @@ impl Rows {
         ]);
         exec_many!(tx, MESSAGES, self.messages, |row| [row.id, row.conversation, row.run, row.role, row.content.as_str(), row.at.micros()]);
         exec_many!(tx, REPLIES, self.replies, |row| [row.id, row.payload.as_str(), row.at.micros()]);
-        exec_many!(tx, AUDIT, self.audit, |row| [
-            row.id,
-            row.tenant,
-            row.owner,
-            row.actor.as_str(),
-            row.action.as_str(),
-            row.outcome.as_str(),
-            row.severity.as_str(),
-            row.resource_type.as_deref(),
-            row.resource_id.as_deref(),
-            row.detail.as_deref(),
-            row.address.as_deref(),
-            row.trace.as_str(),
-            row.at.micros(),
-        ]);
-        Ok(())
+        // Last, because the chains that it adds to are held until the commit.
+        audit::insert_all(tx, &self.audit).await
     }
 }

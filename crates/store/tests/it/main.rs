@@ -5,6 +5,7 @@
 
 mod accounts;
 mod agents;
+mod chain;
 mod federation;
 mod journal;
 mod load;

@@ -271,7 +271,7 @@ both_dbs!(audit_records_are_searched_in_pages_and_by_tenant, |db| async move {
     let mut reader = store.read().await.unwrap();
     let mut search = async |search: Search, limit| -> Vec<(Uuid, i64)> {
         let found = audit::search(&mut reader, &search, limit).await.unwrap();
-        found.into_iter().map(|row| (row.id, row.at.millis_since(NOW) as i64 / 1000)).collect()
+        found.into_iter().map(|(row, _)| (row.id, row.at.millis_since(NOW) as i64 / 1000)).collect()
     };
     let seconds = |found: &[(Uuid, i64)]| found.iter().map(|one| one.1).collect::<Vec<_>>();
     assert_eq!(seconds(&search(Search::default(), 10).await), [5, 4, 3, 2, 1, 0]);
