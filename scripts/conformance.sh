@@ -30,7 +30,7 @@ mkdir -p "$out"
 "$program" up "${mesh[@]}" >/dev/null || exit 2
 
 code=0
-"$program" conformance --local "${mesh[@]}" --expected-failures "$expected" --results "$out/results.jsonl" \
+"$program" conformance --local "${mesh[@]}" --expected-failures "$expected" --publish --results "$out/results.jsonl" \
     --report terminal --out "$out/report.txt" --report html --out "$out/report.html" --report junit --out "$out/junit.xml" || code=$?
 if [ "$code" -ne 0 ]; then
     cat "$out/report.txt" >&2
@@ -40,4 +40,6 @@ if ! diff -u conformance/results.jsonl "$out/results.jsonl"; then
     echo "the verdicts are not those of conformance/results.jsonl; if they should be: cp $out/results.jsonl conformance/results.jsonl" >&2
     exit 1
 fi
+# What hub A has published is enough for a peer that asks for everything.
+"$program" peer require hub-a.example --hub hub-b "${mesh[@]}" --profile core --profile models --profile federation --profile xmpp
 "$program" conformance --local "${mesh[@]}" --expected-failures "$expected" --mutants "$out/mutants.json"

@@ -1,29 +1,15 @@
-//! The requirements, read from the chapters of the specification by the grammar of `spec/README.md`.
+//! The requirements of the specification, as `spec/requirements.json` has them.
 
 use std::{fmt, str::FromStr, sync::LazyLock};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-/// The chapters, in the order of the specification.
-const CHAPTERS: [&str; 13] = [
-    include_str!("../../spec/tenancy.md"),
-    include_str!("../../spec/errors.md"),
-    include_str!("../../spec/idempotency.md"),
-    include_str!("../../spec/agents.md"),
-    include_str!("../../spec/runs.md"),
-    include_str!("../../spec/streams.md"),
-    include_str!("../../spec/models.md"),
-    include_str!("../../spec/policy.md"),
-    include_str!("../../spec/workers.md"),
-    include_str!("../../spec/federation.md"),
-    include_str!("../../spec/xmpp.md"),
-    include_str!("../../spec/security.md"),
-    include_str!("../../spec/operations.md"),
-];
+/// Every requirement as data, which a test holds against the chapters.
+const REQUIREMENTS: &str = include_str!("../../spec/requirements.json");
 const UNCOVERED: &str = include_str!("../../spec/uncovered.txt");
 
 /// How much a requirement obliges (RFC 2119).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Level {
     /// A hub that fails it does not conform.
@@ -33,7 +19,7 @@ pub enum Level {
 }
 
 /// Which hubs a requirement is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Profile {
     /// Every hub.
@@ -72,7 +58,7 @@ impl FromStr for Profile {
 }
 
 /// One numbered requirement.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Requirement {
     /// `RUN-012`.
     pub id: String,
@@ -80,9 +66,12 @@ pub struct Requirement {
     pub level: Level,
     /// Whom it obliges.
     pub profile: Profile,
+    /// Whether it obliges only hubs whose operator switched on what it is about: elsewhere it is not run, and nothing is missing.
+    pub conditional: bool,
     /// The sentence.
     pub text: String,
     /// Where it comes from.
+    #[serde(rename = "source")]
     pub sources: Vec<String>,
     /// `conformance`, `inspection`, or `test <path>::<name>`.
     pub check: String,
@@ -90,7 +79,7 @@ pub struct Requirement {
 
 /// Every requirement of the specification, in its order.
 pub fn requirements() -> &'static [Requirement] {
-    static ALL: LazyLock<Vec<Requirement>> = LazyLock::new(|| CHAPTERS.iter().flat_map(|text| read(text)).filter_map(Result::ok).collect());
+    static ALL: LazyLock<Vec<Requirement>> = LazyLock::new(|| serde_json::from_str(REQUIREMENTS).unwrap_or_default());
     &ALL
 }
 
@@ -104,38 +93,6 @@ fn is_id(text: &str) -> bool {
     bytes.len() == 7 && bytes[..3].iter().all(u8::is_ascii_uppercase) && bytes[3] == b'-' && bytes[4..].iter().all(u8::is_ascii_digit)
 }
 
-/// The paragraphs of a chapter that begin like a requirement; those that do not keep to the grammar come back as text.
-fn read(chapter: &str) -> Vec<Result<Requirement, String>> {
-    let paragraphs = chapter.split("\n\n").map(str::trim);
-    paragraphs.filter(|text| text.strip_prefix("**").and_then(|rest| rest.get(..7)).is_some_and(is_id)).map(paragraph).collect()
-}
-
-fn paragraph(text: &str) -> Result<Requirement, String> {
-    let bad = || text.to_owned();
-    let (id, rest) = text.strip_prefix("**").and_then(|rest| rest.split_once("** (")).ok_or_else(bad)?;
-    let (kind, rest) = rest.split_once(") — ").ok_or_else(bad)?;
-    let (level, profile) = kind.split_once(", ").ok_or_else(bad)?;
-    let (sentence, source) = rest.rsplit_once("\nSource: ").ok_or_else(bad)?;
-    let (sources, check) = source.strip_suffix('.').and_then(|source| source.rsplit_once(". Check: ")).ok_or_else(bad)?;
-    let level = match level {
-        "MUST" => Level::Must,
-        "SHOULD" => Level::Should,
-        _ => return Err(bad()),
-    };
-    let profile = profile.parse().map_err(|_| bad())?;
-    if !is_id(id) || !(check == "conformance" || check == "inspection" || check.starts_with("test ")) {
-        return Err(bad());
-    }
-    Ok(Requirement {
-        id: id.to_owned(),
-        level,
-        profile,
-        text: sentence.replace('\n', " "),
-        sources: sources.split("; ").map(str::to_owned).collect(),
-        check: check.to_owned(),
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -143,19 +100,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_requirement_keeps_to_the_grammar() {
-        let all: Vec<_> = CHAPTERS.iter().flat_map(|text| read(text)).collect();
+    fn every_requirement_is_read() {
+        let all: Vec<Requirement> = serde_json::from_str(REQUIREMENTS).unwrap();
         assert!(all.len() > 200, "only {} requirements were found", all.len());
-        for one in &all {
-            let one = one.as_ref().unwrap();
-            let (must, should) = (one.text.contains("MUST"), one.text.contains("SHOULD"));
-            assert!(if one.level == Level::Must { must && !should } else { should && !must }, "{}: its words are not of its level", one.id);
-        }
-        // Whatever looks like a requirement has to be one.
-        for chapter in CHAPTERS {
-            let looks = chapter.lines().filter(|line| line.strip_prefix("**").and_then(|rest| rest.get(..7)).is_some_and(is_id)).count();
-            assert_eq!(looks, read(chapter).len(), "a requirement is not a paragraph of its own: {}", &chapter[..40]);
-        }
+        assert_eq!(requirements(), all);
     }
 
     #[test]

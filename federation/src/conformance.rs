@@ -1,6 +1,6 @@
 //! Signed conformance results: this hub's own, and the rule that a peer's has to satisfy (federation section 13).
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use aiox_crypto::jws::{JwsError, KeySet};
 use aiox_model::{
@@ -22,8 +22,16 @@ pub const MAX_REQUIREMENTS: usize = 5_000;
 const SKEW_SECONDS: i64 = 300;
 const DAY_SECONDS: i64 = 24 * 3600;
 
-/// A MUST that a result has to show as passed: its id and its profile.
-pub type Must = (String, String);
+/// A MUST that a result has to show.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Must {
+    /// Its id, for instance `RUN-012`.
+    pub id: String,
+    /// Its profile.
+    pub profile: String,
+    /// Whether it obliges only hubs whose operator switched on what it is about: then `not_run` is as good as `pass`.
+    pub conditional: bool,
+}
 
 /// Why a peer's result does not satisfy the rule. The text is for operators of this hub.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -111,18 +119,22 @@ pub fn satisfies(raw: &Value, document: &TrustDocument, rule: &ConformanceRule, 
     if result.judged_at < oldest || result.judged_at > now.plus_seconds(SKEW_SECONDS) {
         return Err(Unmet::Age(rule.max_age_days));
     }
-    let verdict_of = |wanted: bool| {
-        let some = result.requirements.iter().filter(move |one| (one.verdict == "pass") == wanted);
-        some.map(|one| one.id.as_str()).collect::<BTreeSet<_>>()
-    };
-    let (passed, others) = (verdict_of(true), verdict_of(false));
     for profile in &rule.profiles {
-        if !musts.iter().any(|(_, of)| of == profile) {
+        if !musts.iter().any(|must| must.profile == *profile) {
             return Err(Unmet::Unknown(profile.clone()));
         }
     }
-    let asked = musts.iter().filter(|(_, profile)| rule.profiles.contains(profile)).map(|(id, _)| id.as_str());
-    // One that is told twice, once as passed, has not passed.
-    let missing: Vec<String> = asked.filter(|id| !passed.contains(id) || others.contains(id)).map(str::to_owned).collect();
+    let mut told: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for one in &result.requirements {
+        told.entry(&one.id).or_default().push(&one.verdict);
+    }
+    let kept = |must: &Must| match told.get(must.id.as_str()).map(Vec::as_slice) {
+        Some(["pass"]) => true,
+        Some(["not_run"]) => must.conditional,
+        // What is left out or told twice has not passed.
+        _ => false,
+    };
+    let asked = musts.iter().filter(|must| rule.profiles.contains(&must.profile));
+    let missing: Vec<String> = asked.filter(|must| !kept(must)).map(|must| must.id.clone()).collect();
     if missing.is_empty() { Ok(result.judged_at) } else { Err(Unmet::NotPassed(missing)) }
 }

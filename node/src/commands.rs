@@ -8,7 +8,7 @@ use aiox_model::{
     RunId,
     conformance::{ConformanceRule, PeerConformance},
 };
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use futures::StreamExt as _;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
@@ -116,8 +116,9 @@ pub async fn peer(command: Peer) -> Result<()> {
                 None => say::done(&format!("{domain} is asked for no conformance result; it is {state}")),
                 Some(PeerConformance { problem: None, .. }) => say::done(&format!("{domain} satisfies the rule; it is {state}")),
                 Some(PeerConformance { problem: Some(problem), .. }) => {
-                    say::line(&format!("{domain} does not satisfy the rule: {problem}"));
-                    say::line(&format!("It is {state}, and is looked at again every five minutes."));
+                    bail!(
+                        "the rule is set, and {domain} does not satisfy it: {problem}. It is {state}, and is looked at again every five minutes"
+                    )
                 }
             }
             Ok(())

@@ -82,5 +82,5 @@ pub fn federation_options(settings: &Settings) -> Result<FederationOptions> {
 /// What a peer's conformance result has to show, by this program's own copy of the specification: every MUST that a suite can judge.
 fn musts() -> Vec<Must> {
     let judged = requirements().iter().filter(|one| one.level == Level::Must && one.check == "conformance");
-    judged.map(|one| (one.id.clone(), one.profile.to_string())).collect()
+    judged.map(|one| Must { id: one.id.clone(), profile: one.profile.to_string(), conditional: one.conditional }).collect()
 }

@@ -112,6 +112,46 @@ fn every_number_is_exact(value: &Value) -> bool {
     }
 }
 
+/// Whether every integer of a JSON text is read as it stands there. `serde_json` makes a double of those beyond 64 bits: that is the same
+/// number only where the text is the double's canonical form, which has no exponent below 1e21.
+fn every_integer_fits(text: &[u8]) -> bool {
+    let mut rest = text;
+    while let Some((first, after)) = rest.split_first() {
+        rest = match first {
+            b'"' => after_string(after),
+            b'-' | b'0'..=b'9' => {
+                let part_of_number = |byte: &u8| matches!(byte, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E');
+                let (number, after) = rest.split_at(rest.iter().position(|byte| !part_of_number(byte)).unwrap_or(rest.len()));
+                let number = str::from_utf8(number).unwrap_or_default();
+                let integer = !number.contains(['.', 'e', 'E']);
+                if integer && number.parse::<u64>().is_err() && number.parse::<i64>().is_err() && !is_canonical_double(number) {
+                    return false;
+                }
+                after
+            }
+            _ => after,
+        };
+    }
+    true
+}
+
+fn is_canonical_double(number: &str) -> bool {
+    let double: Option<f64> = number.parse().ok();
+    double.and_then(|double| serde_jcs::to_vec(&double).ok()).is_some_and(|form| form == number.as_bytes())
+}
+
+/// What comes after a string of which this is the inside.
+fn after_string(mut rest: &[u8]) -> &[u8] {
+    while let Some((first, after)) = rest.split_first() {
+        rest = match first {
+            b'"' => return after,
+            b'\\' => after.get(1..).unwrap_or_default(),
+            _ => after,
+        };
+    }
+    rest
+}
+
 struct Strict(Value);
 
 impl<'de> Deserialize<'de> for Strict {
@@ -161,11 +201,15 @@ impl<'de> Deserialize<'de> for Strict {
     }
 }
 
-/// Reads JSON that two readers cannot understand differently: a doubled member name is an error (RFC 7493 section 2.3).
+/// Reads JSON that two readers cannot understand differently: a doubled member name is an error (RFC 7493 section 2.3), and so is an
+/// integer beyond 64 bits that would be read as another one.
 ///
 /// # Errors
 /// When the bytes are not such a document.
 pub fn read_strict(bytes: &[u8]) -> Result<Value, JwsError> {
+    if !every_integer_fits(bytes) {
+        return Err(JwsError::Document);
+    }
     serde_json::from_slice::<Strict>(bytes).map(|Strict(value)| value).map_err(|_| JwsError::Document)
 }
 
@@ -385,6 +429,20 @@ mod tests {
     fn ambiguous_documents_are_refused() {
         assert_eq!(read_strict(br#"{"a":1,"a":1}"#), Err(JwsError::Document));
         assert_eq!(read_strict(br#"{"a":{"b":[{"c":1,"c":2}]}}"#), Err(JwsError::Document));
+        // Integers that no type holds would be read as other ones: two texts, one document.
+        for large in ["18446744073709551616", "-9223372036854775809", r#"{"a":[1,{"b":100000000000000000000000}]}"#] {
+            assert_eq!(read_strict(large.as_bytes()), Err(JwsError::Document), "{large}");
+        }
+        for legal in [
+            "18446744073709551615",
+            "295147905179352830000",
+            "-9223372036854775808",
+            "1e30",
+            "0.1234567890123456789012",
+            r#"{"18446744073709551616":"18446744073709551616 \" 18446744073709551616"}"#,
+        ] {
+            assert!(read_strict(legal.as_bytes()).is_ok(), "{legal}");
+        }
         assert_eq!(canonical(&json!({ "a": 1_u64 << 53 })), Err(JwsError::Document));
         assert_eq!(canonical(&json!([-(1_i64 << 53)])), Err(JwsError::Document));
         assert_eq!(canonical(&json!((1_u64 << 53) - 1)).unwrap(), b"9007199254740991");

@@ -24,7 +24,7 @@ use axum::{
 use http::{HeaderName, HeaderValue, Method, header};
 use tower_http::{
     catch_panic::CatchPanicLayer,
-    cors::{AllowOrigin, Any as AnyOrigin, CorsLayer},
+    cors::{AllowCredentials, AllowOrigin, Any as AnyOrigin, CorsLayer},
     normalize_path::NormalizePath,
 };
 
@@ -181,7 +181,13 @@ fn cors(options: &HttpOptions) -> CorsLayer {
         return layer.allow_origin(AnyOrigin);
     }
     let origins = options.cors_origins.iter().filter_map(|origin| HeaderValue::try_from(origin.trim_end_matches('/')).ok());
-    layer.allow_origin(AllowOrigin::list(origins)).allow_credentials(true)
+    let origins: Vec<HeaderValue> = origins.collect();
+    // The layer would say it to everybody.
+    let credentials = AllowCredentials::predicate({
+        let origins = origins.clone();
+        move |origin, _| origins.contains(origin)
+    });
+    layer.allow_origin(AllowOrigin::list(origins)).allow_credentials(credentials)
 }
 
 fn agent_id(text: &str) -> Result<AgentId> {

@@ -38,7 +38,7 @@ fn found(verdicts: &[(&str, &str, &str)]) -> NewConformanceResult {
     }
 }
 fn good() -> NewConformanceResult {
-    found(&[("RUN-001", "core", "pass"), ("RUN-002", "core", "pass"), ("FED-001", "federation", "pass")])
+    found(&[("RUN-001", "core", "pass"), ("RUN-002", "core", "pass"), ("TEN-017", "core", "not_run"), ("FED-001", "federation", "pass")])
 }
 fn rule(profiles: &[&str]) -> ConformanceRule {
     ConformanceRule { profiles: profiles.iter().map(|&one| one.to_owned()).collect(), max_age_days: 30 }
@@ -90,12 +90,20 @@ async fn only_a_signed_fresh_result_of_this_build_with_everything_passed_satisfi
 
     let not_passed = |ids: &[&str]| Err(Unmet::NotPassed(ids.iter().map(|&id| id.to_owned()).collect()));
     for verdict in ["fail", "not_run", "error", "uncovered", "PASS"] {
-        let some = signed(found(&[("RUN-001", "core", "pass"), ("RUN-002", "core", verdict)]));
+        let some = signed(found(&[("RUN-001", "core", "pass"), ("RUN-002", "core", verdict), ("TEN-017", "core", "pass")]));
         assert_eq!(judged(&some, &["core"], 0), not_passed(&["RUN-002"]), "{verdict} is not passed");
     }
-    assert_eq!(judged(&signed(found(&[("RUN-001", "core", "pass")])), &["core"], 0), not_passed(&["RUN-002"]), "one is left out");
-    let twice = signed(found(&[("RUN-001", "core", "pass"), ("RUN-002", "core", "pass"), ("RUN-002", "core", "fail")]));
+    assert_eq!(
+        judged(&signed(found(&[("RUN-001", "core", "pass"), ("TEN-017", "core", "pass")])), &["core"], 0),
+        not_passed(&["RUN-002"]),
+        "one is left out"
+    );
+    let twice = [("RUN-001", "core", "pass"), ("RUN-002", "core", "pass"), ("RUN-002", "core", "fail"), ("TEN-017", "core", "pass")];
+    let twice = signed(found(&twice));
     assert_eq!(judged(&twice, &["core"], 0), not_passed(&["RUN-002"]), "one is told twice");
+    let conditional = |verdict| signed(found(&[("RUN-001", "core", "pass"), ("RUN-002", "core", "pass"), ("TEN-017", "core", verdict)]));
+    assert_eq!(judged(&conditional("not_run"), &["core"], 0), Ok(()), "what it is about is switched off there");
+    assert_eq!(judged(&conditional("fail"), &["core"], 0), not_passed(&["TEN-017"]));
     assert_eq!(judged(&json!({ "domain": "hub-a.example" }), &["core"], 0), Err(Unmet::Malformed));
 }
 
@@ -142,7 +150,7 @@ async fn a_peer_is_active_only_while_its_result_satisfies_the_rule() {
     assert_eq!(stands(&peers).await, (PeerState::Active, None));
     assert!(there());
 
-    publish(found(&[("RUN-001", "core", "pass"), ("RUN-002", "core", "not_run")]));
+    publish(found(&[("RUN-001", "core", "pass"), ("RUN-002", "core", "not_run"), ("TEN-017", "core", "not_run")]));
     peers.refresh("hub-b.example").await.unwrap();
     let (state, problem) = stands(&peers).await;
     assert_eq!((state, problem.as_deref()), (PeerState::Stale, Some("these requirements did not pass: RUN-002")));

@@ -21,6 +21,7 @@ use aiox_crypto::{
 };
 use aiox_federation::{
     admin::{self, PeerAdmin},
+    conformance::Must,
     durable::Durable,
     listener::ListenerLimits,
     local::LocalNode,
@@ -142,7 +143,9 @@ impl MeshHub {
             web_roots: vec![],
             skew: DEFAULT_SKEW,
             limits: ListenerLimits::default(),
-            musts: [("RUN-001", "core"), ("FED-001", "federation")].map(|(id, profile)| (id.into(), profile.into())).into(),
+            musts: [("RUN-001", "core"), ("FED-001", "federation")]
+                .map(|(id, profile)| Must { id: id.into(), profile: profile.into(), conditional: false })
+                .into(),
         };
         let guard = Arc::new(MemoryReplayGuard::new(clock.clone()));
         let federation = Arc::new(Federation::start(outward, durable, guard, Arc::new(MemoryLimiter::default()), options).await.unwrap());

@@ -40,7 +40,8 @@ pub fn peers(hub: &Hub, store: Arc<MemoryPeers>) -> Peers {
 
 /// What this hub asks of a peer whose record wants a conformance result.
 pub fn musts() -> Vec<Must> {
-    [("RUN-001", "core"), ("RUN-002", "core"), ("FED-001", "federation")].map(|(id, profile)| (id.into(), profile.into())).into()
+    let musts = [("RUN-001", "core", false), ("RUN-002", "core", false), ("TEN-017", "core", true), ("FED-001", "federation", false)];
+    musts.map(|(id, profile, conditional)| Must { id: id.into(), profile: profile.into(), conditional }).into()
 }
 
 fn document(hub: &Hub, sequence: u64, seconds: i64) -> Value {

@@ -150,7 +150,13 @@ async fn cors_is_for_configured_origins() {
     assert_eq!(answer.headers()["access-control-allow-origin"], "https://console.hub-a.example");
     assert_eq!(answer.headers()["access-control-allow-credentials"], "true");
     assert_eq!(answer.headers()["access-control-max-age"], "300");
-    assert!(!preflight("https://evil.example").await.headers().contains_key("access-control-allow-origin"));
+    // Whoever may not read the answer is told nothing of credentials either.
+    let evil = hub.call(Method::GET, "/v1/agents").header("origin", "https://evil.example").send().await.unwrap();
+    let nobody = hub.call(Method::GET, "/v1/agents").send().await.unwrap();
+    for answer in [preflight("https://evil.example").await, evil, nobody] {
+        assert!(!answer.headers().contains_key("access-control-allow-origin"), "{:?}", answer.headers());
+        assert!(!answer.headers().contains_key("access-control-allow-credentials"), "{:?}", answer.headers());
+    }
     // Errors are readable for the origin too.
     let refused = hub.call(Method::GET, "/api/v1/agents").header("origin", "https://console.hub-a.example").send().await.unwrap();
     assert_eq!(refused.status(), 401);
