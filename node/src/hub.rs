@@ -25,7 +25,7 @@ use aiox_model::TenantId;
 use aiox_store::{Journal, Store, StoreOptions, tenants as tenant_rows};
 use anyhow::{Context as _, Result};
 
-use crate::{identity, models, no_peers::NoPeers, secrets::Secrets, supervise::Supervisor};
+use crate::{identity, issuers, models, no_peers::NoPeers, secrets::Secrets, supervise::Supervisor};
 
 /// The tenant of accounts that register at the hub.
 const DEFAULT_TENANT: &str = "default";
@@ -143,6 +143,7 @@ impl Hub {
             tenants: tenants_book.clone(),
         };
         let accounts = Accounts::new(store.clone(), vault.clone(), tokens, names.clone(), clock.clone(), ids.clone(), accounts_options);
+        let accounts = accounts.with_issuers(issuers::load(&settings)?);
         let tenants =
             Tenants::new(store.clone(), vault.clone(), tenants_book.clone(), clock.clone(), ids.clone(), &names, TenantId(tenant));
         let directory = Directory::new(store.clone(), names.clone());
@@ -164,7 +165,8 @@ impl Hub {
         let options = RunsOptions {
             default_provider: default_provider.clone(),
             known_providers: known.chain([default_provider.clone()]).collect(),
-            max_timeout_ms: governance.task_timeout_ms,
+            timeout_ms: governance.task_timeout_ms,
+            max_timeout_ms: governance.max_timeout_ms,
             tenants: tenants_book,
             urgency: urgency.clone(),
         };
@@ -203,6 +205,7 @@ impl Hub {
             Policy::new(&settings.policy.blocked_terms)?,
             models::options(&settings, names.domain()),
         );
+        let runs = runs.with_models(gateway.clone());
         let federation = match outward {
             Some(outward) => {
                 let durable = aiox_federation::durable::Durable::new(

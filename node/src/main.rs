@@ -8,6 +8,7 @@ mod doors;
 mod health;
 mod hub;
 mod identity;
+mod issuers;
 mod listen;
 mod models;
 mod no_peers;

@@ -6,8 +6,10 @@ use aiox_app::WorkerCredentials;
 use aiox_config::Settings;
 use aiox_crypto::system::SystemClock;
 use aiox_grpc::{Admission, Known, TlsConfig};
+use aiox_http::Service;
 use aiox_xmpp::{Brakes, UseCases, XmppDoor, XmppOptions};
 use anyhow::{Context as _, Result};
+use axum::Extension;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::{net::TcpListener, sync::watch};
 use tokio_util::sync::CancellationToken;
@@ -47,10 +49,21 @@ pub async fn run(settings: Settings, metrics: PrometheusHandle, stop: Cancellati
         _ => None,
     };
     let workers_tls = workers_tls(&hub)?;
-    let http = bind("http", &hub.settings.http.host, hub.settings.http.port).await?;
-    let grpc = bind("grpc", &hub.settings.grpc.host, hub.settings.grpc.port).await?;
+    let http = bind("http.port", &hub.settings.http.host, hub.settings.http.port).await?;
+    let ports = &hub.settings.http.ports;
+    let mut groups = Vec::new();
+    for (name, port, service) in [
+        ("http.ports.agent_orchestrator", ports.agent_orchestrator, None),
+        ("http.ports.model_policy", ports.model_policy, Some(Service("model-policy"))),
+        ("http.ports.federation", ports.federation, None),
+    ] {
+        if let Some(port) = port {
+            groups.push((name, bind(name, &hub.settings.http.host, port).await?, service));
+        }
+    }
+    let grpc = bind("grpc.port", &hub.settings.grpc.host, hub.settings.grpc.port).await?;
     let peers = match &hub.federation {
-        Some(_) => Some(bind("federation", &hub.settings.federation.host, hub.settings.federation.port).await?),
+        Some(_) => Some(bind("federation.port", &hub.settings.federation.host, hub.settings.federation.port).await?),
         None => None,
     };
     let questions = match &hub.settings.xmpp.sign_in_address {
@@ -82,6 +95,15 @@ pub async fn run(settings: Settings, metrics: PrometheusHandle, stop: Cancellati
     }
     let health = Arc::new(Health::new(&hub, xmpp, doors.clone()));
     let router = doors::router(&hub, health, metrics.clone())?;
+    for (name, listener, service) in groups {
+        tracing::info!(port = name, address = %listener.local_addr()?, "a further port is open");
+        let (tls, router) = (tls.clone(), router.clone());
+        let router = match service {
+            Some(service) => router.layer(Extension(service)),
+            None => router,
+        };
+        doors.once(name, |stop| listen::serve(listener, tls, router, stop));
+    }
     doors.once("http listener", |stop| listen::serve(http, tls, router, stop));
     // The recorder keeps its samples until it is told that time has passed.
     tasks.run("metrics", move |stop| {
@@ -124,9 +146,7 @@ pub async fn run(settings: Settings, metrics: PrometheusHandle, stop: Cancellati
 }
 
 async fn bind(name: &str, host: &str, port: u16) -> Result<TcpListener> {
-    TcpListener::bind((host, port))
-        .await
-        .with_context(|| format!("{name}.port: cannot listen on {host}:{port}; is another hub running there?"))
+    TcpListener::bind((host, port)).await.with_context(|| format!("{name}: cannot listen on {host}:{port}; is another hub running there?"))
 }
 
 fn start_xmpp(hub: &Hub, doors: &Supervisor) -> Result<Option<watch::Receiver<aiox_xmpp::LinkState>>> {

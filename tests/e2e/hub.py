@@ -13,7 +13,7 @@ from pathlib import Path
 import aiohttp
 
 import documented
-from run_stream import RunStream
+from run_stream import RunStream, data_lines
 from xmpp_client import LoginRefused, XmppClient
 
 # Each account registers from a loopback address of its own, because sign-up is limited by address.
@@ -124,6 +124,12 @@ class Account:
         except TimeoutError:
             raise AssertionError(f"no end of {await self.rest('GET', f'/api/v1/runs/{run_id}')}; seen:\n{stream.raw}") from None
         return await self.rest("GET", f"/api/v1/runs/{run_id}")
+
+    async def data_lines(self, path: str) -> list[str]:
+        """The `data` lines of an event stream up to its end."""
+        async with self._session() as session, session.get(self.hub.http + path) as response:
+            assert response.status == 200, (path, response.status)
+            return data_lines(await response.text())
 
     @contextlib.asynccontextmanager
     async def _stream(self, method: str, path: str, document=None):

@@ -6,6 +6,11 @@ import json
 import aiohttp
 
 
+def data_lines(stream: str) -> list[str]:
+    """The `data` lines of a stream that has ended, as they came."""
+    return [line.removeprefix("data:").strip() for line in stream.split("\n") if line.startswith("data:")]
+
+
 class RunStream:
     """Reads one response. `raw` is everything that was read."""
 

@@ -2,6 +2,7 @@
 
 mod admin;
 mod denials;
+mod issued;
 mod named;
 
 use std::{net::IpAddr, sync::Arc};
@@ -30,7 +31,7 @@ use tokio::sync::{Notify, Semaphore};
 
 use crate::{HubNames, TenantBook, Vault, audit, remote::remote_caller, vault::scram_place};
 
-pub use self::{denials::Denial, named::Named};
+pub use self::{denials::Denial, issued::TrustedIssuer, named::Named};
 
 /// Who may register.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,6 +80,7 @@ pub struct Accounts {
     options: Arc<AccountsOptions>,
     hashing: Arc<Semaphore>,
     changed: Arc<Notify>,
+    issuers: Arc<[TrustedIssuer]>,
 }
 
 /// An account as the XMPP server has to know it.
@@ -123,6 +125,7 @@ impl Accounts {
             options: Arc::new(options),
             hashing: Arc::new(Semaphore::new(HASHING)),
             changed: Arc::default(),
+            issuers: Arc::default(),
         }
     }
 
@@ -321,7 +324,7 @@ impl Accounts {
         self.admitted(self.recognize(credential, origin, door).await?).await
     }
 
-    /// The caller that an access token or an API key stands for. The door still has to ask whether the tenant's credentials work.
+    /// The caller that an access token, an API key or, at `/v1`, a token of a trusted issuer stands for. The door still has to ask whether the tenant's credentials work.
     ///
     /// # Errors
     /// [`Error::Unauthenticated`].
@@ -332,6 +335,9 @@ impl Accounts {
             let key = accounts::key_by_hash(&mut db, &sha256(credential.as_bytes()), now).await?.ok_or(REFUSED)?;
             let user = accounts::user(&mut db, key.user).await?.filter(|user| user.active).ok_or(REFUSED)?;
             return self.caller(&user, Some(&key), origin.trace, door, origin.address);
+        }
+        if let Some(issued) = self.issued(credential, origin, door).await {
+            return issued;
         }
         let claims = self.tokens.check_access(credential, now)?;
         let mut db = self.store.read().await?;

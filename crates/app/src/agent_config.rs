@@ -8,6 +8,8 @@ use aiox_core::{
 use aiox_store::agents::AgentRow;
 use serde_json::{Map, Value};
 
+use crate::runs::Bounds;
+
 /// The configuration of a stored agent.
 pub(crate) fn parse_config(row: &AgentRow) -> Result<AgentConfig> {
     // Unreadable configuration denies: it is an error of this agent, never a default.
@@ -20,26 +22,53 @@ pub(crate) fn parse_config(row: &AgentRow) -> Result<AgentConfig> {
     })
 }
 
-/// What a run of an agent needs of a worker.
-pub(crate) fn needs(provider: &str, config: &AgentConfig, tools: &Map<String, Value>) -> Needs {
-    Needs {
-        provider: provider.to_owned(),
-        model: config.llm.model.clone(),
-        pool: config.capabilities.worker_pool.clone().unwrap_or_default(),
-        tools: tools.keys().cloned().collect(),
-        labels: config.capabilities.worker_labels.clone(),
-    }
+/// Who answers a run and with which tools: as its agent is configured, within the bounds of the run.
+pub(crate) struct Setup {
+    /// The provider, in lower case.
+    pub provider: String,
+    /// The model, if one is named.
+    pub model: Option<String>,
+    /// The tools, by name.
+    pub tools: Map<String, Value>,
 }
 
-/// What a run of an agent would do, for those who only want to know.
-pub(crate) fn plan(agent: &AgentRow, config: &AgentConfig, provider: &str) -> String {
-    let model = config.llm.model.as_deref().unwrap_or("its default model");
-    let most = match config.governance.max_tokens_per_request {
-        0 => config.llm.max_tokens,
-        cap => config.llm.max_tokens.min(cap),
-    };
-    let mut tools: Vec<&str> = agent.config.tools.keys().map(String::as_str).collect();
-    tools.sort_unstable();
-    let tools = if tools.is_empty() { "without tools".to_owned() } else { format!("with the tools {}", tools.join(", ")) };
-    format!("Dry run: the agent {} would ask {provider} for {model}, for at most {most} tokens, {tools}. Nothing was called.", agent.name)
+impl Setup {
+    pub fn of(config: &AgentConfig, tools: &Map<String, Value>, default_provider: &str, bounds: &Bounds) -> Self {
+        let (provider, model) = match &bounds.model {
+            Some(chosen) => (chosen.provider.clone(), Some(chosen.name.clone())),
+            None => {
+                let provider = config.llm.provider.as_deref().unwrap_or(default_provider).to_lowercase();
+                (provider, config.llm.model.clone())
+            }
+        };
+        Self { provider, model, tools: bounds.tools_of(tools) }
+    }
+
+    /// What the run needs of a worker.
+    pub fn needs(&self, config: &AgentConfig) -> Needs {
+        Needs {
+            provider: self.provider.clone(),
+            model: self.model.clone(),
+            pool: config.capabilities.worker_pool.clone().unwrap_or_default(),
+            tools: self.tools.keys().cloned().collect(),
+            labels: config.capabilities.worker_labels.clone(),
+        }
+    }
+
+    /// What the run would do, for those who only want to know.
+    pub fn plan(&self, agent: &AgentRow, config: &AgentConfig) -> String {
+        let model = self.model.as_deref().unwrap_or("its default model");
+        let most = match config.governance.max_tokens_per_request {
+            0 => config.llm.max_tokens,
+            cap => config.llm.max_tokens.min(cap),
+        };
+        let mut tools: Vec<&str> = self.tools.keys().map(String::as_str).collect();
+        tools.sort_unstable();
+        let tools = if tools.is_empty() { "without tools".to_owned() } else { format!("with the tools {}", tools.join(", ")) };
+        let provider = &self.provider;
+        format!(
+            "Dry run: the agent {} would ask {provider} for {model}, for at most {most} tokens, {tools}. Nothing was called.",
+            agent.name
+        )
+    }
 }

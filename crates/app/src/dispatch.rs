@@ -20,28 +20,30 @@ use std::{
 
 use aiox_core::{
     Door, Error, Result,
-    ports::{Clock, Events, Ids, Offers, Signal, Stranded, Waiting, WorkQueue, missing},
+    ports::{Clock, Events, Ids, Offers, Stranded, Waiting, WorkQueue, missing},
     run::{MAX_ATTEMPTS, Priority},
+    steps::{End, Open},
 };
 use aiox_model::{
     RunId, Ts,
-    run::{RunError, RunEvent, RunStatus},
+    run::{RunError, RunStatus},
 };
-use aiox_store::{Advance, Ending, Journal, NewEvent, Remembered, Store, agents, quotas, runs, runs::RunRow};
+use aiox_store::{Advance, Ending, Journal, Remembered, Store, agents, quotas, runs, runs::RunRow};
 use dashmap::DashMap;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::sync::{Mutex, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 pub use session::WorkerSession;
-pub use task::{Task, TaskOutcome};
+pub use task::{Task, TaskEvent, TaskOutcome};
 
 use crate::{
     Replies, Vault,
-    agent_config::{needs, parse_config, plan},
+    agent_config::{Setup, parse_config},
     gateway::lines::{Line, Lines, Served},
-    runs::is_dry,
+    log::Log,
+    runs::{Bounds, is_dry},
     urgency::{Candidate, Crew, Holding, Urgency},
 };
 
@@ -91,7 +93,7 @@ pub enum Notice {
     Cancel {
         /// The run.
         run: Uuid,
-        /// `canceled` or `timeout`.
+        /// `canceled`, `timeout` or `max_steps`.
         reason: &'static str,
     },
     /// The hub wants the connection closed: silent for too long, taken over, or shutting down.
@@ -113,11 +115,26 @@ struct Lease {
     id: Uuid,
     row: Arc<RunRow>,
     deadline: Instant,
+    step: Step,
+    /// What its step may do.
+    allowed: Arc<Allowed>,
     /// Gives the slot back when the lease ends.
     _slot: tokio::sync::OwnedSemaphorePermit,
     /// The tenant's share of the workers.
     _holding: Holding,
 }
+
+/// What the step of a leased run may do.
+struct Allowed {
+    /// Most answers of the model and calls of tools together.
+    max_steps: Option<u64>,
+    /// Names of tools.
+    tools: BTreeSet<String>,
+}
+
+/// What the log of a leased run has begun. Absent until that is durable: then the log has to be asked. Who adds to the log of a
+/// leased run, or ends it, holds the lock.
+type Step = Arc<Mutex<Option<Open>>>;
 
 struct Connected {
     /// Distinguishes two connections of one worker.
@@ -134,6 +151,7 @@ struct Inner {
     store: Store,
     remembered: Remembered,
     journal: Journal,
+    log: Log,
     queue: Arc<dyn WorkQueue>,
     events: Arc<dyn Events>,
     clock: Arc<dyn Clock>,
@@ -194,8 +212,10 @@ impl Dispatch {
         options: DispatchOptions,
     ) -> (Self, Watch) {
         let (lost, back) = mpsc::unbounded_channel();
+        let log = Log { store: store.clone(), journal: journal.clone(), watchers: events.clone(), ids: ids.clone() };
         let inner = Arc::new(Inner {
             remembered: Remembered::new(store.clone()),
+            log,
             store,
             journal,
             queue,
@@ -403,9 +423,9 @@ impl Inner {
         drop(db);
         let agent = agent.ok_or_else(|| Error::internal("a dry run without its agent"))?;
         let config = parse_config(&agent)?;
-        let provider = config.llm.provider.clone().unwrap_or_else(|| self.options.default_provider.clone()).to_lowercase();
-        let text = plan(&agent, &config, &provider);
-        self.end(row, TaskOutcome { text, ..TaskOutcome::default() }).await?;
+        let bounds = Bounds::stored(row.bounds.as_deref(), row.id)?;
+        let text = Setup::of(&config, &agent.config.tools, &self.options.default_provider, &bounds).plan(&agent, &config);
+        self.end(row, TaskOutcome { text, ..TaskOutcome::default() }, None).await?;
         Ok(true)
     }
 
@@ -414,9 +434,9 @@ impl Inner {
         let found = agents::by_id(&mut self.store.read().await?, agent.into()).await?;
         // A run of an agent that has gone or become unreadable is still given to a worker-less lane's end: it fails when it is prepared.
         let config = found.as_ref().and_then(|agent| parse_config(agent).ok()).unwrap_or_default();
-        let provider = config.llm.provider.clone().unwrap_or_else(|| self.options.default_provider.clone()).to_lowercase();
         let tools = found.map(|agent| agent.config.tools).unwrap_or_default();
-        let needs = needs(&provider, &config, &tools);
+        let bounds = Bounds::stored(row.bounds.as_deref(), row.id).unwrap_or_default();
+        let needs = Setup::of(&config, &tools, &self.options.default_provider, &bounds).needs(&config);
         let order = self.options.urgency.order(&Candidate {
             accepted: row.created_at,
             priority: Priority::from_number(row.priority),
@@ -437,27 +457,21 @@ impl Inner {
             .await
     }
 
-    /// Adds an event to a run and tells its watchers. `false`: the run has ended already.
-    async fn advance(&self, run: Uuid, kind: &str, payload: Value, change: impl FnOnce(&mut Advance)) -> Result<bool> {
-        let at = self.clock.now();
-        let event = NewEvent { id: self.ids.uuid(), kind: kind.to_owned(), payload: payload.to_string(), at, sequence: None };
-        let id = event.id;
-        let mut advance = Advance { run, at, event, status: None, worker: None, attempts: 0, ending: None, audit: None };
-        change(&mut advance);
-        let Some(sequence) = self.journal.advance(advance).await? else { return Ok(false) };
-        let event = RunEvent { id, run_id: run, sequence, kind: kind.to_owned(), time: at, payload };
-        self.events.publish(RunId(run), Signal::Event(event)).await;
-        Ok(true)
+    fn change(&self, run: Uuid) -> Advance {
+        Advance::new(run, self.clock.now())
     }
 
-    /// Ends a run durably, then frees what it held. `false`: it had ended already.
-    async fn end(&self, row: &RunRow, outcome: TaskOutcome) -> Result<bool> {
+    /// Ends a run durably, and first in its log what it has begun; then frees what it held. `false`: it had ended already.
+    async fn end(&self, row: &RunRow, outcome: TaskOutcome, open: Option<Open>) -> Result<bool> {
         let at = self.clock.now();
+        let (ok, model, duration_ms) = (outcome.error.is_none(), outcome.model_used.clone(), outcome.duration_ms);
         let (ending, kind, payload) = task::ending(row, outcome, self.ids.uuid(), self.ids.uuid());
         let replies = ending.reply.is_some();
         let (status, tokens) = (ending.status, (ending.input_tokens, ending.output_tokens));
         let used = tokens.0 + tokens.1;
-        let done = self.advance(row.id, kind, payload, |advance| advance.ending = Some(ending)).await?;
+        let answered = End::Answered { ok, model: Some(model.as_str()).filter(|name| !name.is_empty()), tokens, duration_ms };
+        let change = Advance { ending: Some(ending), ..Advance::new(row.id, at) };
+        let done = self.log.close(change, open, answered, (kind, payload)).await?;
         self.queue.remove(RunId(row.id)).await?;
         self.queue.done(RunId(row.id)).await?;
         if !done && used > 0 {
@@ -486,9 +500,10 @@ impl Inner {
     /// A session has ended, or gives a run back: the run waits again, or has been lost too often. An attempt that does not count is
     /// taken back.
     async fn give_back(&self, lease: Lease, counts: bool) {
-        let (run, row) = (lease.row.id, lease.row.clone());
+        let (run, row, step) = (lease.row.id, lease.row.clone(), lease.step.clone());
         let worker = lease.worker.info.worker_id.clone();
         drop(lease);
+        let open = step.lock().await.clone();
         let result = async {
             let current = runs::by_id(&mut self.store.read().await?, run).await?;
             let Some(current) = current.filter(|current| !current.status.is_final()) else {
@@ -496,15 +511,14 @@ impl Inner {
             };
             if counts && current.attempt >= MAX_ATTEMPTS {
                 let error = RunError { code: "worker_lost".into(), message: "the worker was lost too often".into(), retryable: true };
-                return self.end(&row, TaskOutcome::failed(error)).await.map(drop);
+                return self.end(&row, TaskOutcome::failed(error), open).await.map(drop);
             }
             let reason = if counts { "worker_lost" } else { "worker_draining" };
             tracing::warn!(run = %RunId(run), worker, attempt = current.attempt, reason, "a run waits again");
-            self.advance(run, "run.retried", json!({ "reason": reason, "attempt": current.attempt }), |advance| {
-                advance.status = Some(RunStatus::Queued);
-                advance.attempts = if counts { 0 } else { -1 };
-            })
-            .await?;
+            let retried = json!({ "reason": reason, "attempt": current.attempt });
+            let attempts = if counts { 0 } else { -1 };
+            let change = Advance { status: Some(RunStatus::Queued), attempts, ..self.change(run) };
+            self.log.close(change, open, End::Retried, ("run.retried", retried)).await?;
             self.queue.give_back(RunId(run)).await
         };
         if let Err(error) = result.await {
@@ -520,10 +534,21 @@ impl Inner {
             let Some((_, lease)) = self.leases.remove_if(&run, |_, lease| lease.deadline <= now) else { continue };
             let _ = lease.worker.notices.send(Notice::Cancel { run, reason: "timeout" });
             let error = RunError { code: "timeout".into(), message: "the run took longer than its time limit".into(), retryable: true };
-            if let Err(error) = self.end(&lease.row, TaskOutcome::failed(error)).await {
+            let open = lease.step.lock().await.clone();
+            if let Err(error) = self.end(&lease.row, TaskOutcome::failed(error), open).await {
                 tracing::error!(run = %RunId(run), error = %error.chain(), "a late run could not be ended");
             }
         }
+    }
+
+    /// Ends a run whose worker goes on beyond its bound of steps, and stops the worker.
+    async fn exceed(&self, run: Uuid, worker: Uuid) -> Result<()> {
+        let Some((_, lease)) = self.leases.remove_if(&run, |_, lease| lease.worker.id == worker) else { return Ok(()) };
+        let _ = lease.worker.notices.send(Notice::Cancel { run, reason: "max_steps" });
+        let message = "the run needed more steps than its max_steps".into();
+        let error = RunError { code: "max_steps_exceeded".into(), message, retryable: false };
+        let open = lease.step.lock().await.clone();
+        self.end(&lease.row, TaskOutcome::failed(error), open).await.map(drop)
     }
 
     /// Disconnects workers that have not been heard of.

@@ -24,7 +24,7 @@ use dashmap::DashMap;
 use serde_json::{Map, json};
 use tokio::sync::Notify;
 
-use crate::{Replies, replies::reply_for, whole::whole};
+use crate::{Replies, replies::reply_for, runs::Bounds, whole::whole};
 
 /// How long an envelope may wait for a peer that is away.
 const EXPIRES_SECONDS: i64 = 30 * 86_400;
@@ -80,6 +80,7 @@ pub(crate) struct NewRemote {
     pub peer: String,
     pub agent_jid: String,
     pub priority: Priority,
+    pub bounds: Bounds,
 }
 
 /// The durable side of federation. Cheap to clone.
@@ -132,6 +133,9 @@ impl Federated {
         let mut other = Map::new();
         other.insert("priority".into(), json!(remote.priority.number()));
         other.insert("timeout_ms".into(), json!(accept.timeout_ms));
+        if remote.bounds != Bounds::default() {
+            other.insert("bounds".into(), json!(remote.bounds));
+        }
         // The first event is the same on both hubs.
         other.insert("event".into(), serde_json::from_str(&accept.event_payload).map_err(Error::internal)?);
         let create = RunCreate {
@@ -320,7 +324,8 @@ impl Federated {
             let payload = json!({ "status": "failed", "error": error });
             let event =
                 RunEvent { id: self.ids.uuid(), run_id: run, sequence: 0, kind: "run.failed".into(), time: self.clock.now(), payload };
-            self.apply(event, None).await?;
+            let row = runs::by_id(&mut self.store.read().await?, run).await?.ok_or(Error::NotFound("run"))?;
+            self.apply(&row, event, None).await?;
         }
         self.settled.notify_waiters();
         Ok(())
@@ -376,7 +381,7 @@ impl Federated {
             return Err(Error::conflict("gap", "an event of the peer is missing"));
         }
         let (this, sequence) = (self.clone(), event.sequence);
-        whole(async move { this.apply(event, Some(sequence)).await }).await
+        whole(async move { this.apply(&row, event, Some(sequence)).await }).await
     }
 
     /// Tells the watchers about a live piece of text from the executing peer.
@@ -384,27 +389,24 @@ impl Federated {
         self.events.publish(RunId(delta.run_id), Signal::Delta(delta)).await;
     }
 
-    async fn apply(&self, mut event: RunEvent, sequence: Option<u64>) -> Result<bool> {
-        let row = runs::by_id(&mut self.store.read().await?, event.run_id).await?.ok_or(Error::NotFound("run"))?;
-        let ending = self.ending(&row, &event);
+    async fn apply(&self, row: &RunRow, mut event: RunEvent, sequence: Option<u64>) -> Result<bool> {
+        let ending = self.ending(row, &event);
         let (ended, replies) = (ending.is_some(), ending.as_ref().is_some_and(|ending| ending.reply.is_some()));
         let advance = Advance {
-            run: row.id,
-            at: self.clock.now(),
-            event: NewEvent { id: event.id, kind: event.kind.clone(), payload: event.payload.to_string(), at: event.time, sequence },
+            events: vec![NewEvent { id: event.id, kind: event.kind.clone(), payload: event.payload.to_string(), at: event.time }],
+            first: sequence,
             status: match event.kind.as_str() {
                 "run.started" => Some(RunStatus::Running),
                 "run.retried" => Some(RunStatus::Queued),
                 _ => None,
             },
-            worker: None,
             attempts: match event.kind.as_str() {
                 "run.started" => 1,
                 "run.retried" if event.payload["reason"] == "worker_draining" => -1,
                 _ => 0,
             },
             ending,
-            audit: None,
+            ..Advance::new(row.id, self.clock.now())
         };
         let Some(sequence) = self.journal.advance(advance).await? else { return Ok(ended) };
         if replies {

@@ -17,7 +17,7 @@ use std::{sync::Arc, time::Duration};
 
 use aiox_core::{
     Caller, Error, Result, Scope,
-    gateway::{Ask, Choice, Entitlements, Model, Reference, estimate, route},
+    gateway::{Ask, Choice, Entitlements, Model, Operation, Reference, Tier, estimate, route},
     policy::{Decision, Outcome, Policy, Ruleset},
     ports::{Clock, Ids},
     quota,
@@ -36,7 +36,7 @@ use self::{
     keys::Keys,
     lines::Lines,
 };
-use crate::{TenantBook, audit, whole::whole};
+use crate::{ChosenModel, TenantBook, audit, whole::whole};
 
 /// Most tokens of an answer unless the request says otherwise.
 const DEFAULT_OUTPUT_TOKENS: u32 = 1024;
@@ -311,6 +311,47 @@ impl ModelGateway {
         tokio::spawn(drive.run(opening, steps));
         let (route, policy) = opened.await.map_err(Error::internal)??;
         Ok(Answering { route, policy, replayed: false, steps: receiver })
+    }
+
+    /// The model of a tier, or one that stands in for it, that answers a run of an agent of the caller's tenant. `tokens` are those of the
+    /// question and the most of the answer; `providers` are those that the agent may use, none named = all.
+    ///
+    /// # Errors
+    /// [`Error::Forbidden`] `policy_blocked` when the tenant or the agent may use none, [`Error::Conflict`] when there is none,
+    /// [`Error::Unavailable`] when those that there are cannot be reached.
+    pub(crate) async fn for_agent(&self, caller: &Caller, tier: Tier, tokens: (u64, u32), providers: &[String]) -> Result<ChosenModel> {
+        let inner = &self.inner;
+        let mut entitlements = inner.entitlements(caller).await?;
+        if !providers.is_empty() {
+            let named = |name: &String| providers.iter().any(|provider| provider.eq_ignore_ascii_case(name));
+            entitlements.backends = Some(match entitlements.backends.take() {
+                Some(both) => both.into_iter().filter(named).collect(),
+                None => providers.to_vec(),
+            });
+        }
+        let ask = Ask {
+            reference: Reference::Tier(tier),
+            operation: Operation::Chat,
+            input_tokens: tokens.0,
+            longest_tokens: tokens.0,
+            output_tokens: tokens.1,
+            max_latency_ms: None,
+            max_cost: None,
+            min_context_tokens: None,
+        };
+        let (models, choices) = inner.choose(&ask, &entitlements).map_err(|failure| match failure {
+            CallFailure::App(error) => error,
+            CallFailure::Blocked(reasons) => Error::forbidden("policy_blocked", format!("blocked by policy: {}", reasons.join(", "))),
+            CallFailure::Unavailable(_) | CallFailure::Timeout => {
+                Error::unavailable("dependency_unavailable", "no model of this tier can be reached now")
+            }
+            CallFailure::NotFound(_) | CallFailure::Unmet(_) | CallFailure::Refused(_) => {
+                Error::conflict("conflict", format!("no model can answer this run as tier {}", tier.as_str()))
+            }
+        })?;
+        let chosen =
+            choices.first().and_then(|choice| models.get(choice.index)).ok_or_else(|| Error::internal("a route without a model"))?;
+        Ok(ChosenModel { provider: chosen.provider.clone(), name: chosen.name.clone() })
     }
 
     /// A new id for a request that brings none.

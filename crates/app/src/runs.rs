@@ -1,5 +1,6 @@
 //! The one path of a message, whatever the door: [`Runs::submit`]. And everything that reads or watches runs.
 
+mod bounds;
 mod detail;
 mod dry;
 mod follow;
@@ -16,6 +17,7 @@ use aiox_core::{
     ports::{Clock, Events, Ids, Signal, Waiting, WorkQueue},
     quota,
     run::Priority,
+    steps::End,
     tenant,
 };
 use aiox_model::{
@@ -24,13 +26,15 @@ use aiox_model::{
     v1::run::RunOptions,
 };
 use aiox_store::{
-    Accept, Accepted, Advance, Ending, Exhausted, Journal, NewEvent, Store, agents::AgentRow, conversations, quotas, runs, runs::RunRow,
+    Accept, Accepted, Advance, Ending, Exhausted, Journal, Store, agents::AgentRow, conversations, quotas, runs, runs::RunRow,
 };
+use dashmap::DashMap;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 pub(crate) use self::dry::is_dry;
 pub use self::{
+    bounds::{Bounds, ChosenModel},
     detail::Detail,
     from_peer::{PeerEnvelope, Taken},
 };
@@ -39,10 +43,11 @@ use self::{
     view::view,
 };
 use crate::{
-    AgentRef, Directory, Replies, ReplyTo, Target, TenantBook,
-    agent_config::{needs, parse_config, plan},
+    AgentRef, Directory, ModelGateway, Replies, ReplyTo, Target, TenantBook,
+    agent_config::{Setup, parse_config},
     audit,
     federated::{Federated, NewRemote},
+    log::Log,
     replies::reply_for,
     same,
     urgency::{Candidate, Urgency},
@@ -67,8 +72,10 @@ pub struct NewRun {
     pub reply: Option<ReplyTo>,
     /// Class of urgency.
     pub priority: Priority,
-    /// Time for one attempt, in milliseconds; absent or too large = the hub's limit.
+    /// Time for one attempt, in milliseconds; absent = the hub's default, too large = the most that the hub gives.
     pub timeout_ms: Option<u64>,
+    /// What a program bounds it to.
+    pub bounds: Bounds,
     /// What a program asked for besides, at `/v1`.
     pub asked: Option<Asked>,
 }
@@ -100,7 +107,9 @@ pub struct RunsOptions {
     pub default_provider: String,
     /// Providers that some worker may offer, in lower case; others are refused at the door.
     pub known_providers: HashSet<String>,
-    /// Most milliseconds of one attempt.
+    /// Milliseconds of one attempt where nobody asks for another time.
+    pub timeout_ms: u64,
+    /// Most milliseconds of one attempt that somebody may ask for.
     pub max_timeout_ms: u64,
     /// Limits of the tenants.
     pub tenants: TenantBook,
@@ -116,10 +125,15 @@ pub struct Runs {
     directory: Directory,
     queue: Arc<dyn WorkQueue>,
     events: Arc<dyn Events>,
+    log: Log,
     clock: Arc<dyn Clock>,
     ids: Arc<dyn Ids>,
     replies: Replies,
     federated: Federated,
+    /// Chooses models by tier.
+    models: Option<ModelGateway>,
+    /// Runs at peers that are being canceled. Bounded by the requests under way.
+    canceling: Arc<DashMap<Uuid, ()>>,
     options: Arc<RunsOptions>,
 }
 
@@ -139,7 +153,28 @@ impl Runs {
         federated: Federated,
         options: RunsOptions,
     ) -> Self {
-        Self { store, journal, directory, queue, events, clock, ids, replies, federated, options: Arc::new(options) }
+        let log = Log { store: store.clone(), journal: journal.clone(), watchers: events.clone(), ids: ids.clone() };
+        Self {
+            store,
+            journal,
+            directory,
+            queue,
+            events,
+            log,
+            clock,
+            ids,
+            replies,
+            federated,
+            models: None,
+            canceling: Arc::default(),
+            options: Arc::new(options),
+        }
+    }
+
+    /// The same, with models that runs can be given by their tier.
+    #[must_use]
+    pub fn with_models(self, models: ModelGateway) -> Self {
+        Self { models: Some(models), ..self }
     }
 
     /// Accepts a message. When this returns, the run is durable and will be answered, whatever dies.
@@ -162,10 +197,11 @@ impl Runs {
             Target::Remote { peer, jid, .. } => {
                 let principal = caller.principal.key();
                 let conversation = self.conversation(&principal, &jid, &new).await?;
-                let mut accept = self.accept(caller, &new, jid.clone(), conversation);
+                new.bounds.tier()?;
+                let mut accept = self.accept(caller, &new, jid.clone(), conversation)?;
                 accept.audit.action = action.into();
                 accept.tenant_limits = self.options.tenants.enter(caller, caller.tenant).await?;
-                let remote = NewRemote { peer, agent_jid: jid, priority: new.priority };
+                let remote = NewRemote { peer, agent_jid: jid, priority: new.priority, bounds: new.bounds };
                 let accept = self.federated.outbound(caller, accept, &remote).await?;
                 let this = self.clone();
                 whole(async move {
@@ -191,7 +227,7 @@ impl Runs {
         }
     }
 
-    async fn submit_local(&self, caller: &Caller, new: NewRun, agent: &AgentRow, from_peer: Option<FromPeer>) -> Result<Written> {
+    async fn submit_local(&self, caller: &Caller, mut new: NewRun, agent: &AgentRow, from_peer: Option<FromPeer>) -> Result<Written> {
         let mut caller = caller.clone();
         // A remote principal runs in the tenant of the agent that it addresses.
         if matches!(caller.principal, Principal::Remote { .. }) {
@@ -199,7 +235,7 @@ impl Runs {
         }
         let limits = self.options.tenants.enter(&caller, agent.tenant).await?;
         let config = parse_config(agent)?;
-        let provider = self.governed(&caller, agent, &config)?;
+        self.governed(&caller, agent, &config)?;
         let jid = self.directory.names().agent_jid(agent.id);
         let conversation = self.conversation(&caller.principal.key(), &jid, &new).await?;
         let max_tokens = match config.governance.max_tokens_per_request {
@@ -207,7 +243,8 @@ impl Runs {
             cap => config.llm.max_tokens.min(cap),
         };
         let max_tokens = limits.answer_tokens(quota::reserve(&new.input, 0), max_tokens)?;
-        let mut accept = self.accept(&caller, &new, jid, conversation);
+        new.bounds.model = self.model_for(&caller, &new, &config, max_tokens).await?;
+        let mut accept = self.accept(&caller, &new, jid, conversation)?;
         accept.agent = Some(agent.id.uuid());
         accept.tenant_limits = limits;
         accept.reserved = quota::reserve(&new.input, max_tokens);
@@ -221,7 +258,8 @@ impl Runs {
             accept.origin = Some(from.inbound.origin.clone());
             accept.inbound = Some(from.inbound);
         }
-        let needs = needs(&provider, &config, &agent.config.tools);
+        let setup = Setup::of(&config, &agent.config.tools, &self.options.default_provider, &new.bounds);
+        let needs = setup.needs(&config);
         let order = self.options.urgency.order(&Candidate {
             accepted: accept.at,
             priority: new.priority,
@@ -238,7 +276,7 @@ impl Runs {
             order,
             patience: Duration::from_millis(accept.timeout_ms),
         };
-        let plan = dry::is_dry(&accept.event_payload).then(|| plan(agent, &config, &provider));
+        let plan = dry::is_dry(&accept.event_payload).then(|| setup.plan(agent, &config));
         let this = self.clone();
         whole(async move {
             let mut written = this.write(accept).await?;
@@ -255,16 +293,38 @@ impl Runs {
         .await
     }
 
-    fn accept(&self, caller: &Caller, new: &NewRun, agent_jid: String, conversation: Uuid) -> Accept {
+    /// The model that a run gets instead of its agent's own, if it asks for a tier.
+    async fn model_for(&self, caller: &Caller, new: &NewRun, config: &AgentConfig, tokens: u32) -> Result<Option<ChosenModel>> {
+        let Some(tier) = new.bounds.tier()? else { return Ok(None) };
+        let none = || Error::unavailable("dependency_unavailable", "this hub has no models by tier");
+        let allowed = &config.governance.allowed_providers;
+        let found = match &self.models {
+            Some(models) => models.for_agent(caller, tier, (quota::reserve(&new.input, 0), tokens), allowed).await,
+            None => Err(none()),
+        };
+        match found {
+            Ok(chosen) => Ok(Some(chosen)),
+            Err(error) if new.bounds.tier_is_a_wish => {
+                tracing::debug!(tier = tier.as_str(), error = error.chain(), "a wish for a tier cannot be met");
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn accept(&self, caller: &Caller, new: &NewRun, agent_jid: String, conversation: Uuid) -> Result<Accept> {
         let run = self.ids.uuid();
         let at = self.clock.now();
         let idempotency = new.idempotency_key.as_ref().map(|key| (key.clone(), aiox_crypto::sha256(&form(new)).to_vec()));
         let mut first = json!({ "status": "queued", "door": caller.door.as_str(), "agent_jid": &agent_jid });
+        // A time that is asked for may be longer than the usual one.
+        let most = self.options.max_timeout_ms.max(self.options.timeout_ms);
+        let timeout_ms = new.timeout_ms.map_or(self.options.timeout_ms, |asked| asked.min(most));
         if let Some(asked) = &new.asked {
-            first["run_options"] = json!(asked.options);
+            first["run_options"] = json!(RunOptions { timeout_ms, ..asked.options.clone() });
         }
         let audit = audit::record(&*self.clock, &*self.ids, caller, ACCEPTED, Some(("run", run.to_string())));
-        Accept {
+        Ok(Accept {
             run,
             tenant: caller.tenant.uuid(),
             agent: None,
@@ -280,7 +340,8 @@ impl Runs {
             tenant_limits: tenant::Limits::default(),
             idempotency,
             reply: new.reply.as_ref().and_then(|reply| serde_json::to_string(reply).ok()),
-            timeout_ms: new.timeout_ms.unwrap_or(u64::MAX).min(self.options.max_timeout_ms),
+            timeout_ms,
+            bounds: new.bounds.to_store()?,
             trace: caller.trace.to_string(),
             at,
             event: self.ids.uuid(),
@@ -291,7 +352,7 @@ impl Runs {
             audit,
             inbound: None,
             outbound: None,
-        }
+        })
     }
 
     async fn write(&self, accept: Accept) -> Result<Written> {
@@ -317,8 +378,8 @@ impl Runs {
         }
     }
 
-    /// The provider that will answer, if governance lets this caller use this agent at all.
-    fn governed(&self, caller: &Caller, agent: &AgentRow, config: &AgentConfig) -> Result<String> {
+    /// Whether governance lets this caller use this agent at all.
+    fn governed(&self, caller: &Caller, agent: &AgentRow, config: &AgentConfig) -> Result<()> {
         let rules = &config.governance;
         if rules.blocked {
             return Err(Error::forbidden("agent_blocked", "this agent is blocked"));
@@ -338,7 +399,7 @@ impl Runs {
                 "this agent's provider is not known to the hub; its owner has to change llm_config.provider",
             ));
         }
-        Ok(provider)
+        Ok(())
     }
 
     /// The conversation to use: the caller's standing one, that of the caller's session, or the named one if it is the caller's with
@@ -411,21 +472,45 @@ impl Runs {
         if row.status.is_final() {
             return Err(ended());
         }
-        if let Some(peer) = &row.peer {
-            self.federated.cancel(caller, &row, peer).await?;
-        }
         let record = audit::record(&*self.clock, &*self.ids, caller, "run.canceled", Some(("run", run.uuid().to_string())));
         let this = self.clone();
-        let done = whole(async move { this.end_canceled(&row, Some(record)).await }).await?;
+        let done = match row.peer.clone() {
+            None => whole(async move { this.end_canceled(&row, Some(record)).await }).await?,
+            Some(peer) => {
+                let caller = caller.clone();
+                whole(async move { this.cancel_at(&caller, &row, &peer, record).await }).await?
+            }
+        };
         if done { self.get(caller, run).await } else { Err(ended()) }
+    }
+
+    /// Cancels a run at a peer, and here. `false`: it had ended, or somebody else is canceling it.
+    async fn cancel_at(&self, caller: &Caller, row: &RunRow, peer: &str, record: aiox_store::audit::AuditRow) -> Result<bool> {
+        if self.canceling.insert(row.id, ()).is_some() {
+            return Ok(false);
+        }
+        let done = async {
+            self.federated.cancel(caller, row, peer).await?;
+            if self.end_canceled(row, Some(record.clone())).await? {
+                return Ok(true);
+            }
+            // The peer may have been quicker with the end that this cancel made.
+            let now = runs::by_id(&mut self.store.read().await?, row.id).await?;
+            let canceled = now.is_some_and(|row| row.status == RunStatus::Canceled);
+            if canceled {
+                audit::write(&self.store, &record).await;
+            }
+            Ok(canceled)
+        };
+        let done = done.await;
+        self.canceling.remove(&row.id);
+        done
     }
 
     /// Ends a run as canceled; `false` if it has ended already.
     pub(crate) async fn end_canceled(&self, row: &RunRow, record: Option<aiox_store::audit::AuditRow>) -> Result<bool> {
         let at = self.clock.now();
         let error = RunError { code: "canceled".into(), message: "the run was canceled".into(), retryable: false };
-        let payload = json!({ "status": "canceled" });
-        let event = NewEvent { id: self.ids.uuid(), kind: "run.canceled".into(), payload: payload.to_string(), at, sequence: None };
         let ending = Ending {
             status: RunStatus::Canceled,
             output: None,
@@ -437,15 +522,14 @@ impl Runs {
             reply: reply_for(row, self.ids.uuid(), Err(&error)),
         };
         let replies = ending.reply.is_some();
-        let advance =
-            Advance { run: row.id, at, event: event.clone(), status: None, worker: None, attempts: 0, ending: Some(ending), audit: record };
-        let Some(sequence) = self.journal.advance(advance).await? else { return Ok(false) };
+        let change = Advance { ending: Some(ending), audit: record, ..Advance::new(row.id, at) };
+        if !self.log.close(change, None, End::Canceled, ("run.canceled", json!({ "status": "canceled" }))).await? {
+            return Ok(false);
+        }
         self.queue.revoke(RunId(row.id)).await?;
         if replies {
             self.replies.added();
         }
-        let event = RunEvent { id: event.id, run_id: row.id, sequence, kind: event.kind, time: at, payload };
-        self.events.publish(RunId(row.id), Signal::Event(event)).await;
         metrics::counter!("aiox_tasks_completed_total", "status" => "canceled").increment(1);
         Ok(true)
     }

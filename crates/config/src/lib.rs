@@ -30,7 +30,8 @@ use serde::{Deserialize, Serialize};
 pub use error::ConfigError;
 pub use secret::Secret;
 pub use sections::{
-    Auth, Database, Engine, Federation, Governance, Grpc, Http, Hub, Llm, Log, LogFormat, Mode, Provider, SignUp, Worker, Xmpp, XmppBrakes,
+    Auth, Database, Engine, Federation, Governance, Grpc, Http, Hub, Issuer, Llm, Log, LogFormat, Mode, Ports, Provider, SignUp, Worker,
+    Xmpp, XmppBrakes,
 };
 
 /// Everything.

@@ -66,6 +66,8 @@ pub struct Http {
     pub host: String,
     /// Port to listen on.
     pub port: u16,
+    /// Further ports for programs that expect one for each group of `/v1`. Every one of them serves everything.
+    pub ports: Ports,
     /// PEM certificate chain; with it the listener speaks TLS only.
     pub tls_cert: Option<PathBuf>,
     /// PEM key of that certificate.
@@ -90,6 +92,7 @@ impl Default for Http {
         Self {
             host: "127.0.0.1".into(),
             port: 8080,
+            ports: Ports::default(),
             tls_cert: None,
             tls_key: None,
             behind_tls_proxy: false,
@@ -101,6 +104,18 @@ impl Default for Http {
             default_tenant: None,
         }
     }
+}
+
+/// Further ports of the product listener. Absent = there is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Ports {
+    /// Port of runs and agents; 8081 by custom.
+    pub agent_orchestrator: Option<u16>,
+    /// Port of models and policy; 8082 by custom. `/v1/health` there names the service `model-policy`.
+    pub model_policy: Option<u16>,
+    /// Port of federation for programs; 8083 by custom.
+    pub federation: Option<u16>,
 }
 
 /// Which database.
@@ -224,6 +239,64 @@ pub struct Auth {
     pub access_seconds: u32,
     /// Seconds a refresh token lives.
     pub refresh_seconds: u32,
+    /// Whoever else may sign tokens for programs at `/v1`, under names of the operator's own.
+    pub issuers: BTreeMap<String, Issuer>,
+}
+
+/// Whoever signs tokens for programs. Asymmetric signatures alone: RS256, RS384, RS512, ES256, ES384, ES512, EdDSA.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Issuer {
+    /// `iss` of its tokens.
+    pub issuer: String,
+    /// What `aud` of its tokens names; absent = `hub.domain`.
+    pub audience: Option<String>,
+    /// Its public keys, a JSON Web Key Set (RFC 7517). This or the file.
+    pub jwks: Option<String>,
+    /// File with them. Read at the start.
+    pub jwks_file: Option<PathBuf>,
+    /// Tenants that its tokens may name; `*` is every tenant. At least one.
+    pub tenants: Vec<String>,
+    /// The most that its tokens may give; aliases are taken. Absent = what a tenant's user may do at `/v1`.
+    pub scopes: Option<Vec<String>>,
+    /// Tolerated clock difference, at most 300.
+    pub skew_seconds: u32,
+    /// Most seconds until a token's `exp`, 60 to 2,592,000.
+    pub longest_seconds: u32,
+}
+impl Default for Issuer {
+    fn default() -> Self {
+        Self {
+            issuer: String::new(),
+            audience: None,
+            jwks: None,
+            jwks_file: None,
+            tenants: Vec::new(),
+            scopes: None,
+            skew_seconds: 30,
+            longest_seconds: 86_400,
+        }
+    }
+}
+impl Issuer {
+    fn check(&self, name: &str, problems: &mut Vec<String>) {
+        let mut problem = |member: &str, text: &str| problems.push(format!("auth.issuers.{name}.{member}: {text}"));
+        if self.issuer.is_empty() {
+            problem("issuer", "is required");
+        }
+        if self.jwks.is_some() == self.jwks_file.is_some() {
+            problem("jwks", "give jwks or jwks_file, and not both");
+        }
+        if self.tenants.is_empty() || self.tenants.iter().any(String::is_empty) {
+            problem("tenants", "name the tenants that it speaks for");
+        }
+        if self.skew_seconds > 300 {
+            problem("skew_seconds", "must be at most 300");
+        }
+        if !(60..=2_592_000).contains(&self.longest_seconds) {
+            problem("longest_seconds", "must be from 60 to 2592000");
+        }
+    }
 }
 impl Default for Auth {
     fn default() -> Self {
@@ -237,6 +310,7 @@ impl Default for Auth {
             encryption_key_file: None,
             access_seconds: 900,
             refresh_seconds: 168 * 3600,
+            issuers: BTreeMap::new(),
         }
     }
 }
@@ -244,6 +318,12 @@ impl Auth {
     pub(crate) fn check(&self, problems: &mut Vec<String>) {
         if self.access_seconds == 0 || self.refresh_seconds == 0 {
             problems.push("auth.access_seconds: token lifetimes must be at least 1 s".into());
+        }
+        for (name, issuer) in &self.issuers {
+            issuer.check(name, problems);
+            if self.issuers.iter().any(|(other, one)| other < name && one.issuer == issuer.issuer) {
+                problems.push(format!("auth.issuers.{name}.issuer: another entry has the same"));
+            }
         }
         if let Some(key) = &self.encryption_key {
             let legal = key.expose().len() == 64 && key.expose().bytes().all(|b| b.is_ascii_hexdigit());
@@ -529,6 +609,8 @@ pub struct Governance {
     pub remote_requests_day: u64,
     /// Most milliseconds of one attempt of a run.
     pub task_timeout_ms: u64,
+    /// Most time of one attempt that a request at `/v1` may ask for, in milliseconds; never less than `task_timeout_ms`.
+    pub max_timeout_ms: u64,
     /// New runs in a second at `/v1`, of a tenant that sets no such limit itself.
     pub run_create_qps: f64,
     /// Runs that have not ended at `/v1`, of a tenant that sets no such limit itself.
@@ -546,6 +628,7 @@ impl Default for Governance {
             remote_tokens_minute: 10_000,
             remote_requests_day: 1_000,
             task_timeout_ms: 120_000,
+            max_timeout_ms: 180_000,
             run_create_qps: 10.0,
             concurrent_runs: 25,
             invoke_qps: 20.0,
@@ -556,6 +639,9 @@ impl Governance {
     pub(crate) fn check(&self, problems: &mut Vec<String>) {
         if self.task_timeout_ms == 0 || self.task_timeout_ms > 3_600_000 {
             problems.push("governance.task_timeout_ms: must be from 1 to 3600000".into());
+        }
+        if self.max_timeout_ms == 0 || self.max_timeout_ms > 3_600_000 {
+            problems.push("governance.max_timeout_ms: must be from 1 to 3600000".into());
         }
         for (name, rate) in [("run_create_qps", self.run_create_qps), ("invoke_qps", self.invoke_qps)] {
             if !rate.is_finite() || rate <= 0.0 || rate > 1_000_000.0 {

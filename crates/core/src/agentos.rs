@@ -89,9 +89,7 @@ fn step(run: RunId, attempt: u64) -> StepId {
 /// The attempt that an event belongs to, if it belongs to one.
 fn attempt(event: &RunEvent) -> Option<u64> {
     match event.kind.as_str() {
-        "run.started" | "run.retried" | "step.completed" | "model.requested" | "model.completed" => {
-            Some(event.payload["attempt"].as_u64().unwrap_or(1))
-        }
+        "run.started" | "run.retried" => Some(event.payload["attempt"].as_u64().unwrap_or(1)),
         _ => event.payload["attempt"].as_u64(),
     }
 }
@@ -103,7 +101,10 @@ fn shown(event: &RunEvent) -> (String, Map<String, Value>) {
         "run.started" => ("agentos.run.step.started", json!({ "step_kind": "model", "name": "answer" })),
         "run.retried" => ("agentos.run.step.completed", json!({ "status": "retried" })),
         "step.completed" => ("agentos.run.step.completed", json!({ "status": from["status"] })),
+        "model.requested" => ("agentos.model.requested", model_requested(from)),
+        "model.completed" => ("agentos.model.completed", model_completed(from)),
         "tool.call" => ("agentos.tool.call.requested", tool_call(event)),
+        "tool.result" => ("agentos.tool.call.completed", tool_result(from)),
         "run.completed" => ("agentos.run.completed", json!({ "status": "completed", "output": output(from["output"]["text"].as_str()) })),
         "run.failed" => ("agentos.run.failed", json!({ "status": "failed", "error": failed(&from["error"]) })),
         "run.canceled" => {
@@ -123,15 +124,81 @@ fn output(text: Option<&str>) -> Value {
     json!({ "type": "text", "text": text.unwrap_or_default(), "artifacts": [] })
 }
 
+/// What the agent asks its provider for: the model that it names, or the provider's own choice.
+fn model_ref(from: &Value) -> Value {
+    match (from["provider"].as_str(), from["model"].as_str()) {
+        (Some(provider), Some(model)) => format!("{provider}/{model}").into(),
+        (Some(provider), None) => provider.into(),
+        (None, model) => model.unwrap_or_default().into(),
+    }
+}
+
+fn model_requested(from: &Value) -> Value {
+    json!({
+        "model_ref": model_ref(from),
+        "operation": "chat",
+        "requirements": {},
+        "input_summary": { "messages": from["messages"].as_u64().unwrap_or(1), "has_tools": from["has_tools"] == true },
+    })
+}
+
+fn model_completed(from: &Value) -> Value {
+    let tokens = |name: &str| from["usage"][name].as_u64().unwrap_or(0);
+    let (input, output) = (tokens("input_tokens"), tokens("output_tokens"));
+    let model = [&from["answered_by"], &from["model"]].into_iter().find_map(Value::as_str).unwrap_or_default();
+    json!({
+        "model_ref": model_ref(from),
+        "operation": "chat",
+        "status": from["status"],
+        "usage": { "input_tokens": input, "output_tokens": output, "total_tokens": input.saturating_add(output) },
+        "latency_ms": from["duration_ms"].as_u64().unwrap_or(0),
+        "policy_outcome": { "decision": "allowed", "reasons": [], "redactions": [] },
+        "route": { "backend": from["provider"].as_str().unwrap_or_default(), "model": model, "fallback_used": false },
+    })
+}
+
+/// The first of these members that has a value.
+fn first(from: &Value, names: &[&str]) -> Option<Value> {
+    names.iter().find_map(|name| from.get(name).filter(|value| !value.is_null()).cloned())
+}
+
+fn text(from: &Value, names: &[&str]) -> Option<String> {
+    first(from, names)?.as_str().filter(|text| !text.is_empty()).map(str::to_owned)
+}
+
+/// The id of a call of a tool, if its worker gave it one.
+#[must_use]
+pub fn tool_call_id(payload: &Value) -> Option<String> {
+    text(payload, &["tool_call_id", "call_id", "id"])
+}
+
+/// Id and tool of an event `tool.call`. Workers name a tool by `tool_id` or `name`; a call without an id has one made of its event's.
+#[must_use]
+pub fn tool_called(event: Uuid, payload: &Value) -> (String, String) {
+    let id = tool_call_id(payload).unwrap_or_else(|| format!("tcall_{}", &EventId(event).to_string()[4..]));
+    (id, text(payload, &["tool_id", "name"]).unwrap_or_else(|| "unknown".into()))
+}
+
 /// Workers name a tool by `name` and its arguments by `arguments`.
 fn tool_call(event: &RunEvent) -> Value {
     let from = &event.payload;
-    let first = |names: [&str; 2]| names.into_iter().find_map(|name| from.get(name).filter(|value| !value.is_null()).cloned());
+    let (id, tool) = tool_called(event.id, from);
     json!({
-        "tool_call_id": first(["tool_call_id", "id"]).unwrap_or_else(|| format!("tcall_{}", &EventId(event.id).to_string()[4..]).into()),
-        "tool_id": first(["tool_id", "name"]).unwrap_or_else(|| "unknown".into()),
-        "input": first(["input", "arguments"]).unwrap_or_else(|| json!({})),
-        "timeout_ms": first(["timeout_ms", "timeout"]).unwrap_or_else(|| 0.into()),
+        "tool_call_id": id,
+        "tool_id": tool,
+        "input": first(from, &["input", "arguments"]).unwrap_or_else(|| json!({})),
+        "timeout_ms": first(from, &["timeout_ms", "timeout"]).unwrap_or_else(|| 0.into()),
+    })
+}
+
+fn tool_result(from: &Value) -> Value {
+    json!({
+        "tool_call_id": from["tool_call_id"],
+        "tool_id": from["tool_id"],
+        "status": from["status"],
+        "output": from["output"],
+        "duration_ms": from["duration_ms"].as_u64().unwrap_or(0),
+        "error": from["error"],
     })
 }
 
@@ -190,7 +257,7 @@ mod tests {
         let (kind, payload, retried) = read("run.retried", json!({ "reason": "worker_lost", "attempt": 2 }));
         assert_eq!((kind.as_str(), payload), ("agentos.run.step.completed", json!({ "status": "retried" })));
         assert_eq!(started, retried);
-        assert!(started.unwrap().starts_with("stp_"));
+        assert!(started.as_ref().unwrap().starts_with("stp_"));
         let (kind, payload, step) =
             read("run.completed", json!({ "status": "completed", "output": { "type": "text", "text": "hi" }, "usage": {} }));
         let output = json!({ "type": "text", "text": "hi", "artifacts": [] });
@@ -202,6 +269,26 @@ mod tests {
         let (kind, payload, _) = read("tool.call", json!({ "name": "clock" }));
         assert_eq!((kind.as_str(), &payload["tool_id"], &payload["input"]), ("agentos.tool.call.requested", &json!("clock"), &json!({})));
         assert!(payload["tool_call_id"].as_str().unwrap().starts_with("tcall_"));
+        let asked = json!({ "attempt": 2, "provider": "openai", "model": "gpt", "messages": 3, "has_tools": true });
+        let (kind, payload, step) = read("model.requested", asked);
+        assert_eq!((kind.as_str(), step), ("agentos.model.requested", started.clone()));
+        let summary = json!({ "messages": 3, "has_tools": true });
+        let shown = json!({ "model_ref": "openai/gpt", "operation": "chat", "requirements": {}, "input_summary": summary });
+        assert_eq!(payload, shown);
+        let answered = json!({ "attempt": 2, "provider": "echo", "model": null, "status": "ok", "usage": { "input_tokens": 2, "output_tokens": 3 },
+            "duration_ms": 9, "answered_by": "echo-1" });
+        let (kind, payload, _) = read("model.completed", answered);
+        let route = json!({ "backend": "echo", "model": "echo-1", "fallback_used": false });
+        let outcome = json!({ "decision": "allowed", "reasons": [], "redactions": [] });
+        let usage = json!({ "input_tokens": 2, "output_tokens": 3, "total_tokens": 5 });
+        let shown = json!({ "model_ref": "echo", "operation": "chat", "status": "ok", "usage": usage, "latency_ms": 9,
+            "policy_outcome": outcome, "route": route });
+        assert_eq!((kind.as_str(), payload), ("agentos.model.completed", shown));
+        let (kind, payload, _) = read("tool.result", json!({ "tool_call_id": "tcall_1", "tool_id": "clock", "status": "ok", "output": 5 }));
+        let shown = json!({ "tool_call_id": "tcall_1", "tool_id": "clock", "status": "ok", "output": 5, "duration_ms": 0, "error": null });
+        assert_eq!((kind.as_str(), payload), ("agentos.tool.call.completed", shown));
+        let (kind, payload, step) = read("step.completed", json!({ "attempt": 2, "status": "completed" }));
+        assert_eq!((kind.as_str(), payload, step), ("agentos.run.step.completed", json!({ "status": "completed" }), started));
         let (kind, payload, _) = read("run.canceled", json!({ "status": "canceled" }));
         assert_eq!((kind.as_str(), payload), ("agentos.run.canceled", json!({ "status": "canceled" })));
         let (kind, payload, _) = read("later", json!({ "a": 1 }));

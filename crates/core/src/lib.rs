@@ -16,6 +16,7 @@ pub mod policy;
 pub mod ports;
 pub mod quota;
 pub mod run;
+pub mod steps;
 pub mod tenant;
 
 pub use caller::{Caller, Door, Principal, Role, Scope};

@@ -4,6 +4,7 @@
 //! home of the operating system's clock and random generator. Secrets are wrapped in `secrecy` types and never printed.
 #![cfg_attr(test, expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test"))]
 
+pub mod issuer;
 pub mod jws;
 pub mod password;
 pub mod scram;

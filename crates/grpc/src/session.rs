@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aiox_app::gateway::lines::{Line, LineOrder};
-use aiox_app::{Notice, Task, TaskOutcome, WorkerSession};
+use aiox_app::{Notice, Task, TaskEvent as Step, TaskOutcome, WorkerSession};
 use aiox_core::{Error, Result as AppResult};
 use aiox_crypto::worker_token::Proof;
 use aiox_proto::WORKER_PROTOCOL;
@@ -386,13 +386,17 @@ impl Pump {
             held.events += 1;
             held.events <= MAX_EVENTS
         });
-        let known = event.r#type == "tool.call";
-        if !known || !within || event.payload_json.len() > MAX_EVENT_BYTES {
+        let kind = match event.r#type.as_str() {
+            "tool.call" => Some(Step::ToolCall),
+            "tool.result" => Some(Step::ToolResult),
+            _ => None,
+        };
+        let Some(kind) = kind.filter(|_| within && event.payload_json.len() <= MAX_EVENT_BYTES) else {
             tracing::warn!(%run, kind = event.r#type, "a worker's event was dropped");
             return;
-        }
+        };
         let payload = serde_json::from_str(&event.payload_json).unwrap_or_default();
-        if let Err(error) = self.session.event(run, &event.r#type, payload).await {
+        if let Err(error) = self.session.event(run, kind, payload).await {
             tracing::warn!(%run, error = %error.chain(), "a worker's event was not stored");
         }
     }

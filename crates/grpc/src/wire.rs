@@ -147,6 +147,7 @@ pub(crate) fn task(task: Task) -> TaskRequest {
         stream: true,
         // The lease lasts as long as the session and the run's own time limit.
         lease_ms: 0,
+        max_steps: task.max_steps.unwrap_or(0),
     }
 }
 

@@ -28,3 +28,4 @@ pub use address::{Network, NetworkError};
 pub use bound::MOST as MOST_STREAMS;
 pub use routes::{openapi as operations, router, router_with};
 pub use state::{Check, Health, HttpOptions, HttpState, Standing, V1Options};
+pub use v1::Service;

@@ -122,7 +122,8 @@ pub struct RunEvent {
     pub run_id: Uuid,
     /// Position in the run's log, from 1.
     pub sequence: u64,
-    /// `run.created`, `run.waiting`, `run.started`, `run.retried`, `tool.call`, `run.completed`, `run.failed`, `run.canceled`; an open set.
+    /// `run.created`, `run.waiting`, `run.started`, `model.requested`, `tool.call`, `tool.result`, `model.completed`, `step.completed`,
+    /// `run.retried`, `run.completed`, `run.failed`, `run.canceled`; an open set.
     #[serde(rename = "type")]
     pub kind: String,
     /// When it happened.

@@ -64,6 +64,8 @@ pub struct RunRow {
     pub reply: Option<String>,
     /// Time it may take, in milliseconds.
     pub timeout_ms: u64,
+    /// What it is bounded to (JSON), if it is.
+    pub bounds: Option<String>,
     /// Sequence of its last event.
     pub last_seq: u64,
     /// Correlation id.
@@ -101,6 +103,7 @@ struct Stored {
     reserved_tokens: i64,
     reply: Option<String>,
     timeout_ms: i64,
+    bounds: Option<String>,
     last_seq: i64,
     trace: String,
     created_at: i64,
@@ -134,6 +137,7 @@ impl TryFrom<Stored> for RunRow {
             reserved: unsigned(row.reserved_tokens),
             reply: row.reply,
             timeout_ms: unsigned(row.timeout_ms),
+            bounds: row.bounds,
             last_seq: unsigned(row.last_seq),
             trace: row.trace,
             created_at: Ts::from_micros(row.created_at),
@@ -147,8 +151,8 @@ macro_rules! runs_where {
     ($db:expr, $tail:literal $(, $bind:expr)* $(,)?) => {
         rows!($db, Stored, concat!(
             "SELECT id, tenant_id, agent_id, agent_jid, peer, delivery, origin, conversation_id, principal, door, status, priority, input, output, \
-             error, model_used, input_tokens, output_tokens, attempt, worker_id, reserved_tokens, reply, timeout_ms, last_seq, trace, created_at, started_at, \
-             completed_at FROM runs ", $tail) $(, $bind)*)
+             error, model_used, input_tokens, output_tokens, attempt, worker_id, reserved_tokens, reply, timeout_ms, bounds, last_seq, trace, created_at, \
+             started_at, completed_at FROM runs ", $tail) $(, $bind)*)
         .and_then(|found| found.into_iter().map(RunRow::try_from).collect::<Result<Vec<_>>>())
     };
 }

@@ -167,6 +167,7 @@ impl World {
         let run_options = RunsOptions {
             default_provider: "echo".into(),
             known_providers: HashSet::from(["echo".to_owned(), "other".to_owned()]),
+            timeout_ms: options.max_timeout_ms,
             max_timeout_ms: options.max_timeout_ms,
             tenants: book.clone(),
             urgency: urgency.clone(),
@@ -307,6 +308,7 @@ impl World {
             reply: None,
             priority: Priority::Normal,
             timeout_ms: None,
+            bounds: aiox_app::Bounds::default(),
             asked: None,
         }
     }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use aiox_app::{Accounts, AgentRef, Agents, Contacts, NewRun, Replies, ReplyTo, Runs};
+use aiox_app::{Accounts, AgentRef, Agents, Bounds, Contacts, NewRun, Replies, ReplyTo, Runs};
 use aiox_core::{Caller, Error, Result, ports::Signal, run::Priority};
 use aiox_model::{
     AgentId, BareJid, RunId, TraceId, Ts,
@@ -78,6 +78,7 @@ impl Hub for UseCases {
                 reply: Some(reply),
                 priority: Priority::Normal,
                 timeout_ms: None,
+                bounds: Bounds::default(),
                 asked: None,
             };
             self.runs.submit(caller, new)

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use aiox_app::{AgentRef, Asked, NewRun};
+use aiox_app::{AgentRef, Asked, Bounds, NewRun, TaskEvent};
 use aiox_core::{Caller, Error, agentos, forward::choose, run::Priority};
 use aiox_model::{
     RunId,
@@ -11,7 +11,7 @@ use aiox_model::{
     run::{RunEvent, RunStatus},
     v1::{federation::TargetSelector, run::RunOptions},
 };
-use serde_json::json;
+use serde_json::{Map, json};
 use tokio::time::timeout;
 
 use crate::mesh_hub::{MeshHub, Site, answer};
@@ -32,6 +32,7 @@ fn new(input: &str, key: Option<&str>, options: RunOptions) -> NewRun {
         reply: None,
         priority: Priority::Normal,
         timeout_ms: None,
+        bounds: Bounds::default(),
         asked: Some(Asked { options, body: json!({ "input": input }), session: None }),
     }
 }
@@ -59,7 +60,7 @@ async fn a_forwarded_run_has_one_log_on_both_hubs_and_after_a_restart() {
     worker.complete(task.run, answer("hi")).await.unwrap();
     assert_eq!(a.ended(run).await.status, RunStatus::Completed);
     let here = lines(&a, &alice, run).await;
-    assert_eq!(here.len(), 3);
+    assert_eq!(here.len(), 6);
     // The executing hub knows the reader as a remote principal.
     let there = Caller { principal: aiox_core::Principal::Remote { jid: "alice@hub-a.example".parse().unwrap() }, ..bob.clone() };
     let theirs = lines(&b, &there, run).await;
@@ -71,9 +72,33 @@ async fn a_forwarded_run_has_one_log_on_both_hubs_and_after_a_restart() {
     };
     assert_eq!(of(&here), of(&theirs), "the same ids, sequences, times, traces and payloads");
     let options = b.runs.detail(&there, run).await.unwrap().options;
-    assert_eq!(options, Some(RunOptions::default()));
+    assert_eq!(options, Some(RunOptions { timeout_ms: 60_000, ..RunOptions::default() }), "what the asking hub gives");
     let a = MeshHub::start(a.crash().await).await;
     assert_eq!(lines(&a, &alice, run).await, here, "the same bytes after a restart");
+}
+
+#[tokio::test]
+async fn the_bounds_of_a_run_hold_at_the_peer() {
+    let (a, b) = two().await;
+    let (alice, bob) = (a.user("alice").await, b.user("bob").await);
+    b.agent(&bob, "writer", Visibility::Mesh).await;
+    let worker = b.worker();
+    let bounds = Bounds { max_steps: Some(1), tools: Some(["clock".to_owned()].into()), ..Bounds::default() };
+    let run = NewRun { bounds, timeout_ms: Some(2_000_000), ..new("hello", None, RunOptions::default()) };
+    let made = a.runs.forward(&alice, "hub-b.example", "writer", run).await.unwrap();
+    let task = timeout(Duration::from_secs(10), worker.next()).await.unwrap().unwrap();
+    assert_eq!((task.max_steps, task.tools_json.as_str()), (Some(1), "{}"), "the agent has no such tool");
+    assert_eq!(task.timeout_ms, 60_000, "the most that the executing hub gives");
+    assert!(!worker.event(task.run, TaskEvent::ToolCall, Map::new()).await.unwrap());
+    let ended = a.ended(RunId(made.run.id)).await;
+    assert_eq!((ended.status, ended.error.unwrap().code.as_str()), (RunStatus::Failed, "max_steps_exceeded"));
+    // A wish for a tier is no condition; a tier that is asked for is one, and this hub has no models by tier.
+    let tier = |tier_is_a_wish| Bounds { tier: Some("fast".into()), tier_is_a_wish, ..Bounds::default() };
+    let wished = NewRun { bounds: tier(true), ..new("hello", None, RunOptions::default()) };
+    a.runs.forward(&alice, "hub-b.example", "writer", wished).await.unwrap();
+    assert_eq!(timeout(Duration::from_secs(10), worker.next()).await.unwrap().unwrap().message, "hello");
+    let unknown = NewRun { bounds: Bounds { tier: Some("best".into()), ..Bounds::default() }, ..new("x", None, RunOptions::default()) };
+    assert_eq!(a.runs.forward(&alice, "hub-b.example", "writer", unknown).await.map(drop).unwrap_err().code(), "invalid_request");
 }
 
 #[tokio::test]

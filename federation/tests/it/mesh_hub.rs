@@ -113,6 +113,7 @@ impl MeshHub {
         let options = RunsOptions {
             default_provider: "echo".to_owned(),
             known_providers: HashSet::from(["echo".to_owned()]),
+            timeout_ms: 60_000,
             max_timeout_ms: 60_000,
             tenants: book_of_tenants.clone(),
             urgency: Urgency::default(),
@@ -274,6 +275,7 @@ impl MeshHub {
             reply: None,
             priority: Priority::Normal,
             timeout_ms: None,
+            bounds: aiox_app::Bounds::default(),
             asked: None,
         };
         Ok(RunId(self.runs.submit(caller, new).await?.run.id))

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod audit;
+mod integrators;
 mod process;
 mod provider;
 mod samples;

@@ -215,6 +215,9 @@ pub struct TaskRequest {
     /// Time after which an unrenewed lease ends, in milliseconds; 0 means that it needs no renewal.
     #[prost(uint64, tag = "29")]
     pub lease_ms: u64,
+    /// Most answers of the model and calls of tools together. A worker that goes beyond is stopped. 0 means no bound.
+    #[prost(uint64, tag = "30")]
+    pub max_steps: u64,
 }
 /// The end of a task.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -304,10 +307,11 @@ pub struct TaskEvent {
     /// The lease under which the run is done.
     #[prost(string, tag = "2")]
     pub lease_id: ::prost::alloc::string::String,
-    /// What happened, for example `tool.call`.
+    /// What happened: `tool.call`, or `tool.result` when the tool has ended.
     #[prost(string, tag = "3")]
     pub r#type: ::prost::alloc::string::String,
-    /// JSON object with the details.
+    /// JSON object with the details. Of a call `tool_call_id`, `tool_id` and `input`; of a result `tool_call_id`, `output` or `error`,
+    /// and `duration_ms`.
     #[prost(string, tag = "4")]
     pub payload_json: ::prost::alloc::string::String,
 }
@@ -327,7 +331,7 @@ pub struct CancelTask {
     /// The run.
     #[prost(string, tag = "1")]
     pub request_id: ::prost::alloc::string::String,
-    /// `canceled`, `timeout` or `lease_lost`.
+    /// `canceled`, `timeout`, `max_steps` or `lease_lost`.
     #[prost(string, tag = "2")]
     pub reason: ::prost::alloc::string::String,
 }

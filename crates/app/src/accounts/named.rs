@@ -43,7 +43,7 @@ impl Accounts {
     }
 
     /// The account that is kept for a name.
-    async fn kept(&self, id: UserId, named: Named<'_>) -> Result<UserRow> {
+    pub(super) async fn kept(&self, id: UserId, named: Named<'_>) -> Result<UserRow> {
         let missing = || Error::internal("the account of a named principal is not there");
         if let Some(user) = accounts::user(&mut self.store.read().await?, id).await? {
             return if user.active { Ok(user) } else { Err(super::REFUSED) };

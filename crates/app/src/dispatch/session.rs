@@ -8,21 +8,28 @@ use std::{
 use aiox_core::{
     Error, Result,
     agent::is_name,
+    agentos,
     ports::{Offers, Signal},
     quota,
+    steps::{Asked, End, Open},
 };
 use aiox_model::{
     BareJid, RunId,
     run::{RunDelta, RunError, RunStatus},
 };
-use aiox_store::{Remembered, Store, conversations, runs, runs::RunRow};
-use serde_json::{Value, json};
+use aiox_store::{Advance, Remembered, Store, conversations, runs, runs::RunRow};
+use serde_json::{Map, Value, json};
 use tokio::sync::{Mutex as AsyncMutex, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{Connected, Heartbeat, Inner, Lease, Lost, Notice, Task, TaskOutcome, WorkerInfo};
-use crate::{agent_config::parse_config, vault::prompt_place, whole::whole};
+use super::{Allowed, Connected, Heartbeat, Inner, Lease, Lost, Notice, Step, Task, TaskEvent, TaskOutcome, WorkerInfo};
+use crate::{
+    agent_config::{Setup, parse_config},
+    runs::Bounds,
+    vault::prompt_place,
+    whole::whole,
+};
 
 /// Models, and tools, that one worker may announce.
 const MOST_OFFERS: usize = 1_000;
@@ -130,7 +137,7 @@ impl WorkerSession {
         let row = runs::by_id(&mut inner.store.read().await?, run.uuid()).await?;
         let Some(row) = row else { return inner.queue.done(run).await };
         let error = RunError { code: "internal_error".into(), message: "Internal error processing your message".into(), retryable: false };
-        inner.end(&row, TaskOutcome::failed(error)).await.map(drop)
+        inner.end(&row, TaskOutcome::failed(error), None).await.map(drop)
     }
 
     /// Loads what the worker needs and leases the run to it. `None`: the run has ended meanwhile.
@@ -148,7 +155,7 @@ impl WorkerSession {
         let agent = inner.remembered.agent(agent.into()).await?.filter(|agent| agent.deleted_at.is_none());
         let Some(agent) = agent else {
             let error = RunError { code: "agent_deleted".into(), message: "the agent was deleted".into(), retryable: false };
-            inner.end(&row, TaskOutcome::failed(error)).await?;
+            inner.end(&row, TaskOutcome::failed(error), None).await?;
             return Ok(None);
         };
         let config = parse_config(&agent)?;
@@ -158,7 +165,7 @@ impl WorkerSession {
             None => inner.vault.open(&mut inner.store.read().await?, agent.tenant, &place, &agent.prompt_sealed).await?,
         };
         let prompt = String::from_utf8(prompt.to_vec()).map_err(Error::internal)?;
-        let memory_context_json = memory_context(&inner.store, &row, &config.memory, inner.clock.now()).await?;
+        let recent = recent(&inner.store, &row, &config.memory, inner.clock.now()).await?;
         let from_jid = sender(&inner.remembered, &row, &inner.names).await?;
 
         let mut llm = config.llm.clone();
@@ -168,8 +175,15 @@ impl WorkerSession {
         // The answer may have what was reserved for it, whatever the agent's configuration says by now.
         let answer = row.reserved.saturating_sub(quota::reserve(&row.input, 0));
         llm.max_tokens = llm.max_tokens.min(u32::try_from(answer).unwrap_or(u32::MAX)).max(1);
-        let provider = llm.provider.clone().unwrap_or_else(|| inner.options.default_provider.clone()).to_lowercase();
+        let bounds = Bounds::stored(row.bounds.as_deref(), row.id)?;
+        let setup = Setup::of(&config, &agent.config.tools, &inner.options.default_provider, &bounds);
+        if bounds.model.is_some() {
+            (llm.provider, llm.model) = (Some(setup.provider.clone()), setup.model.clone());
+        }
+        let allowed = Allowed { max_steps: bounds.max_steps, tools: setup.tools.keys().cloned().collect() };
         let lease = inner.ids.uuid();
+        // The question with them.
+        let messages = recent.len() + 1;
         let task = Task {
             run: row.id,
             lease,
@@ -180,12 +194,13 @@ impl WorkerSession {
             from_jid,
             message: row.input.clone(),
             system_prompt: with_traits(prompt, &agent.config.traits).into(),
-            model: llm.model.clone(),
+            model: setup.model,
             llm_config_json: serde_json::to_string(&llm).map_err(Error::internal)?,
-            provider,
-            memory_context_json,
+            provider: setup.provider,
+            memory_context_json: json!({ "recent_messages": recent, "relevant_memories": [] }).to_string(),
             memory_config_json: serde_json::to_string(&config.memory).map_err(Error::internal)?,
-            tools_json: Value::Object(agent.config.tools.clone()).to_string(),
+            tools_json: Value::Object(setup.tools).to_string(),
+            max_steps: bounds.max_steps,
             conversation: row.conversation,
             attempt: row.attempt + 1,
             timeout_ms: row.timeout_ms,
@@ -193,23 +208,52 @@ impl WorkerSession {
         };
         let deadline = Instant::now() + Duration::from_millis(row.timeout_ms);
         let holding = inner.options.urgency.holding(row.tenant);
-        let held = Lease { worker: self.worker.clone(), id: lease, row: Arc::new(row), deadline, _slot: slot, _holding: holding };
+        let former = row.attempt > 0;
+        let step = Step::default();
+        let has_tools = !allowed.tools.is_empty();
+        let held = Lease {
+            worker: self.worker.clone(),
+            id: lease,
+            row: Arc::new(row),
+            deadline,
+            step: step.clone(),
+            allowed: Arc::new(allowed),
+            _slot: slot,
+            _holding: holding,
+        };
         // Leased before anything is awaited: whoever has the lease from here on gives the run back.
         inner.leases.insert(task.run, held);
         taken.lease = Some(lease);
-        let payload = json!({ "status": "running", "worker_id": self.worker.info.worker_id, "attempt": task.attempt });
-        let worker = self.worker.info.worker_id.clone();
-        let running = inner.advance(task.run, "run.started", payload, |advance| {
-            advance.status = Some(RunStatus::Running);
-            advance.worker = Some(worker);
-            advance.attempts = 1;
-        });
-        if !running.await? {
+        let asked = Asked { provider: &task.provider, model: task.model.as_deref(), messages, has_tools };
+        if !self.begin(&task, former, &asked, &step).await? {
             inner.leases.remove(&task.run);
             return Ok(None);
         }
         metrics::counter!("aiox_tasks_dispatched_total").increment(1);
         Ok(Some(task))
+    }
+
+    /// Makes durable that the worker has the run now. `false`: it has ended meanwhile.
+    async fn begin(&self, task: &Task, former: bool, asked: &Asked<'_>, step: &Step) -> Result<bool> {
+        let inner = &self.inner;
+        let mut step = step.lock().await;
+        let mut events = Vec::new();
+        // A hub that was killed left its step open.
+        if former {
+            let (open, _) = inner.log.open(task.run).await?;
+            if let Some(attempt) = open.attempt() {
+                events = open.close(End::Retried);
+                events.push(("run.retried", json!({ "reason": "hub_restarted", "attempt": attempt })));
+            }
+        }
+        let mut open = Open::default();
+        let worker = self.worker.info.worker_id.clone();
+        events.push(("run.started", json!({ "status": "running", "worker_id": worker, "attempt": task.attempt })));
+        events.push(("model.requested", open.begin(task.attempt, asked)));
+        let change = Advance { status: Some(RunStatus::Running), worker: Some(worker), attempts: 1, ..inner.change(task.run) };
+        let begun = inner.log.add(change, events).await?;
+        *step = Some(open).filter(|_| begun);
+        Ok(begun)
     }
 
     /// Waits for something to tell the worker.
@@ -227,15 +271,68 @@ impl WorkerSession {
         }
     }
 
-    /// A durable step of a run, for instance `tool.call`.
+    /// A call of a tool by the worker of a run, or its result. `false`: the run has ended meanwhile.
     ///
     /// # Errors
-    /// [`Error::Forbidden`] when the lease is not this session's.
-    pub async fn event(&self, run: Uuid, kind: &str, payload: Value) -> Result<bool> {
-        if !self.holds(run) {
-            return Err(self.inner.refuse(&self.worker.info.worker_id, run, "event").await);
+    /// [`Error::Forbidden`] when the lease is not this session's; [`Error::Invalid`] for a call under an id that is in use, and for
+    /// the result of a call that nobody waits for.
+    pub async fn event(&self, run: Uuid, event: TaskEvent, mut payload: Map<String, Value>) -> Result<bool> {
+        let inner = &self.inner;
+        let mine = |lease: &Lease| lease.worker.id == self.worker.id;
+        let held = inner.leases.get(&run).filter(|lease| mine(lease)).map(|lease| (lease.step.clone(), lease.allowed.clone()));
+        let Some((step, allowed)) = held else {
+            return Err(inner.refuse(&self.worker.info.worker_id, run, "event").await);
+        };
+        let mut step = step.lock().await;
+        let Some(open) = step.as_mut().filter(|_| self.holds(run)) else { return Ok(false) };
+        let attempt = open.attempt();
+        match event {
+            TaskEvent::ToolCall => {
+                let (id, tool) = agentos::tool_called(inner.ids.uuid(), &Value::Object(payload.clone()));
+                if open.waits(&id) {
+                    return Err(Error::invalid("tool_call_id", "is the id of a call that has no result yet"));
+                }
+                if allowed.max_steps.is_some_and(|most| open.steps() >= most) {
+                    drop(step);
+                    return inner.exceed(run, self.worker.id).await.map(|()| false);
+                }
+                payload.insert("attempt".into(), attempt.into());
+                payload.insert("tool_call_id".into(), id.clone().into());
+                let mut events = vec![("tool.call", Value::Object(payload))];
+                let may = allowed.tools.contains(&tool) || tool.strip_prefix("tool.").is_some_and(|name| allowed.tools.contains(name));
+                if !may {
+                    // The worker was not given this tool. What it does all the same is not taken for a result.
+                    let error = json!({ "code": "tool_not_allowed", "message": "the run may not use this tool" });
+                    let refused = json!({ "attempt": attempt, "tool_call_id": id, "tool_id": tool, "status": "error", "error": error });
+                    events.push(("tool.result", refused));
+                }
+                let added = inner.log.add(inner.change(run), events).await?;
+                open.called(id.clone(), tool);
+                if !may {
+                    open.returned(&id);
+                }
+                Ok(added)
+            }
+            TaskEvent::ToolResult => {
+                let payload = Value::Object(payload);
+                let id = agentos::tool_call_id(&payload).unwrap_or_default();
+                let mut after = open.clone();
+                let tool = after.returned(&id).ok_or_else(|| Error::invalid("tool_call_id", "is of no call that waits for a result"))?;
+                let status = if payload["error"].is_null() { "ok" } else { "error" };
+                let result = json!({
+                    "attempt": attempt,
+                    "tool_call_id": id,
+                    "tool_id": tool,
+                    "status": status,
+                    "output": payload["output"],
+                    "error": payload["error"],
+                    "duration_ms": payload["duration_ms"].as_u64().unwrap_or(0),
+                });
+                let added = inner.log.add(inner.change(run), vec![("tool.result", result)]).await?;
+                *open = after;
+                Ok(added)
+            }
         }
-        self.inner.advance(run, kind, payload, |_| {}).await
     }
 
     /// The result of a run. Durable when this returns. `false`: the run had ended already, and the result is dropped.
@@ -247,9 +344,13 @@ impl WorkerSession {
     /// [`Error::Forbidden`] when the run is not this worker's; database errors, after which the worker may send it again.
     pub async fn complete(&self, run: Uuid, outcome: TaskOutcome) -> Result<bool> {
         let inner = &self.inner;
-        let held = inner.leases.get(&run).map(|lease| (lease.worker.id, lease.row.clone()));
+        let held = inner.leases.get(&run).map(|lease| (lease.worker.id, lease.row.clone(), lease.step.clone()));
+        let mut step = Step::default();
         let row = match held {
-            Some((holder, row)) if holder == self.worker.id => row,
+            Some((holder, row, begun)) if holder == self.worker.id => {
+                step = begun;
+                row
+            }
             Some(_) => return Err(inner.refuse(&self.worker.info.worker_id, run, "result").await),
             None => match runs::by_id(&mut inner.store.read().await?, run).await? {
                 Some(row) if row.worker.as_deref() == Some(self.worker.info.worker_id.as_str()) => Arc::new(row),
@@ -257,7 +358,11 @@ impl WorkerSession {
             },
         };
         let ended = inner.clone();
-        let done = whole(async move { ended.end(&row, outcome).await }).await?;
+        let done = whole(async move {
+            let open = step.lock().await;
+            ended.end(&row, outcome, open.clone()).await
+        })
+        .await?;
         inner.leases.remove_if(&run, |_, lease| lease.worker.id == self.worker.id);
         Ok(done)
     }
@@ -340,18 +445,17 @@ fn with_traits(prompt: String, traits: &[String]) -> String {
     if traits.is_empty() { prompt } else { format!("{prompt}\n\nPersonality: {}.", traits.join(", ")) }
 }
 
-async fn memory_context(store: &Store, row: &RunRow, memory: &aiox_model::agent::MemoryConfig, now: aiox_model::Ts) -> Result<String> {
+/// What was said lately, as workers get it.
+async fn recent(store: &Store, row: &RunRow, memory: &aiox_model::agent::MemoryConfig, now: aiox_model::Ts) -> Result<Vec<Value>> {
     let recent = if memory.enabled && memory.short_term_enabled {
         let since = now.plus_seconds(-i64::from(memory.short_term_ttl_sec));
         conversations::latest(&mut store.read().await?, row.conversation, row.id, since, memory.max_short_term_msgs).await?
     } else {
         Vec::new()
     };
-    let recent: Vec<Value> = recent
-        .into_iter()
-        .map(|message| json!({ "role": message.role, "content": message.content, "timestamp": message.created_at }))
-        .collect();
-    Ok(json!({ "recent_messages": recent, "relevant_memories": [] }).to_string())
+    let shown =
+        recent.into_iter().map(|message| json!({ "role": message.role, "content": message.content, "timestamp": message.created_at }));
+    Ok(shown.collect())
 }
 
 /// The bare address of whoever asked.

@@ -80,7 +80,8 @@ impl Stranded {
 
 async fn tell(inner: &Inner, run: RunId, why: &[&'static str]) -> Result<()> {
     tracing::warn!(%run, missing = ?why, "a run waits, and no connected worker can serve it");
-    inner.advance(run.uuid(), "run.waiting", json!({ "reason": "no_capable_worker", "missing": why }), |_| {}).await.map(drop)
+    let waiting = json!({ "reason": "no_capable_worker", "missing": why });
+    inner.log.add(inner.change(run.uuid()), vec![("run.waiting", waiting)]).await.map(drop)
 }
 
 async fn give_up(inner: &Inner, run: RunId) -> Result<()> {
@@ -94,7 +95,7 @@ async fn give_up(inner: &Inner, run: RunId) -> Result<()> {
         message: "no connected worker can serve this agent, and the time limit is over".into(),
         retryable: true,
     };
-    if let Err(error) = inner.end(&row, TaskOutcome::failed(error)).await {
+    if let Err(error) = inner.end(&row, TaskOutcome::failed(error), None).await {
         inner.offer(&row).await?;
         return Err(error);
     }

@@ -43,6 +43,8 @@ pub struct Task {
     pub memory_config_json: String,
     /// Tools that are switched on (JSON object).
     pub tools_json: String,
+    /// Most answers of the model and calls of tools together, if they are bounded.
+    pub max_steps: Option<u64>,
     /// The conversation.
     pub conversation: Uuid,
     /// Which attempt this is, from 1.
@@ -57,6 +59,15 @@ impl std::fmt::Debug for Task {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Task").field("run", &self.run).field("lease", &self.lease).field("attempt", &self.attempt).finish_non_exhaustive()
     }
+}
+
+/// What a worker tells of a task while it works on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TaskEvent {
+    /// It calls a tool.
+    ToolCall,
+    /// The tool has ended.
+    ToolResult,
 }
 
 /// How a task ended at its worker.

@@ -1,11 +1,8 @@
 //! Runs that only say what would be done. They are never offered to a worker.
 
-use aiox_core::{Error, Result, ports::Signal};
-use aiox_model::{
-    RunId,
-    run::{Run, RunEvent, RunStatus},
-};
-use aiox_store::{Advance, Ending, NewEvent, runs};
+use aiox_core::{Error, Result};
+use aiox_model::run::{Run, RunStatus};
+use aiox_store::{Advance, Ending, runs};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -22,7 +19,6 @@ impl Runs {
         let at = self.clock.now();
         let usage = json!({ "input_tokens": 0, "output_tokens": 0 });
         let payload = json!({ "status": "completed", "output": { "type": "text", "text": plan }, "usage": usage, "model": null });
-        let event = NewEvent { id: self.ids.uuid(), kind: "run.completed".into(), payload: payload.to_string(), at, sequence: None };
         let ending = Ending {
             status: RunStatus::Completed,
             output: Some(plan),
@@ -33,11 +29,7 @@ impl Runs {
             message: self.ids.uuid(),
             reply: None,
         };
-        let advance = Advance { run, at, event: event.clone(), status: None, worker: None, attempts: 0, ending: Some(ending), audit: None };
-        if let Some(sequence) = self.journal.advance(advance).await? {
-            let event = RunEvent { id: event.id, run_id: run, sequence, kind: event.kind, time: at, payload };
-            self.events.publish(RunId(run), Signal::Event(event)).await;
-        }
+        self.log.add(Advance { ending: Some(ending), ..Advance::new(run, at) }, vec![("run.completed", payload)]).await?;
         let row = runs::by_id(&mut self.store.read().await?, run).await?.ok_or(Error::NotFound("run"))?;
         Ok(view(row))
     }

@@ -11,7 +11,7 @@ use futures::StreamExt as _;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{NewRun, Runs};
+use super::{Bounds, NewRun, Runs};
 use crate::{AgentRef, remote::remote_caller};
 
 /// The identity that a run has at the peer hub that asks for it.
@@ -78,6 +78,8 @@ impl Runs {
     pub async fn take_create(&self, envelope: PeerEnvelope, create: RunCreate, limits: Limits) -> Result<Taken> {
         let trace = envelope.trace.as_deref().and_then(|trace| trace.parse().ok()).unwrap_or(TraceId(create.run_id.uuid()));
         let caller = remote_caller(envelope.sub.clone(), limits, trace, Door::Federation);
+        let bounds = create.other.get("bounds").cloned().map(serde_json::from_value::<Bounds>).transpose();
+        let bounds = bounds.map_err(|_| Error::invalid("payload.bounds", "is not what bounds a run"))?.unwrap_or_default();
         let number = |name: &str| create.other.get(name).and_then(Value::as_i64);
         let new = NewRun {
             agent: envelope.agent.clone(),
@@ -87,6 +89,8 @@ impl Runs {
             reply: None,
             priority: number("priority").map_or(Priority::Normal, Priority::from_number),
             timeout_ms: number("timeout_ms").and_then(|ms| u64::try_from(ms).ok()),
+            // What another hub made of the tier is of no use here.
+            bounds: Bounds { model: None, ..bounds },
             asked: None,
         };
         let identity = FromPeer {

@@ -11,6 +11,7 @@ mod peers;
 mod runs;
 mod samples;
 mod secrets;
+mod steps;
 mod tenants;
 mod worker_credentials;
 mod workers;

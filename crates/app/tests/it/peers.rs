@@ -30,6 +30,7 @@ fn remote(input: &str) -> NewRun {
         reply: None,
         priority: aiox_core::run::Priority::Normal,
         timeout_ms: None,
+        bounds: aiox_app::Bounds::default(),
         asked: None,
     }
 }
@@ -179,8 +180,8 @@ both_dbs!(a_run_from_a_peer_keeps_its_identity_and_is_taken_once, |db| async mov
     let stored = aiox_store::runs::events(&mut world.store.read().await.unwrap(), run.uuid(), 0, 9).await.unwrap();
     assert_eq!((stored[0].id, stored[0].payload["door"].as_str()), (first.uuid(), Some("xmpp")));
     let watched = world.runs.watch_for_peer(NODE, run, 1).await.unwrap().unwrap();
-    assert_eq!(within(futures::StreamExt::count(watched)).await, 2);
-    assert!(world.runs.watch_for_peer(NODE, run, 3).await.unwrap().is_none(), "nothing comes after");
+    assert_eq!(within(futures::StreamExt::count(watched)).await, 5);
+    assert!(world.runs.watch_for_peer(NODE, run, 6).await.unwrap().is_none(), "nothing comes after");
     let other = world.runs.watch_for_peer("spiffe://hub-c.example/node/n1", run, 0).await;
     assert_eq!(other.map(drop).unwrap_err().code(), "not_found");
     // The peer's user talks to this agent in a conversation of its own.

@@ -1,9 +1,9 @@
 //! One message on its way: accepted, ordered, remembered, answered once.
 
-use aiox_app::{NewRun, ReplyTo};
+use aiox_app::{NewRun, ReplyTo, TaskEvent, WorkerInfo};
 use aiox_core::{Caller, Error, ports::Signal, quota::Limits, run::Priority};
 use aiox_model::run::RunStatus;
-use aiox_testkit::{World, answer, both_dbs, within};
+use aiox_testkit::{World, answer, both_dbs, within, worker_info};
 use futures::StreamExt as _;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -11,7 +11,8 @@ use uuid::Uuid;
 both_dbs!(a_message_is_answered, |db| async move {
     let world = World::on(db).await;
     let alice = world.user("alice").await;
-    let agent = world.agent_with(&alice, "helper", json!({ "personality_traits": ["calm"], "handle": "helper" })).await;
+    let agent =
+        world.agent_with(&alice, "helper", json!({ "personality_traits": ["calm"], "handle": "helper", "tools": { "clock": {} } })).await;
     let reply = ReplyTo {
         to: "alice@hub-a.example".into(),
         to_full: "alice@hub-a.example/phone".into(),
@@ -33,20 +34,29 @@ both_dbs!(a_message_is_answered, |db| async move {
         None => "end".into(),
     };
     seen.push(next().await);
-    let worker = world.worker("w1", 1);
+    let info = WorkerInfo { tools: ["clock".to_owned()].into(), ..worker_info("w1", 1) };
+    let worker = world.dispatch.register(info).unwrap();
     let task = within(worker.next()).await.unwrap();
     assert_eq!((task.run, task.message.as_str(), task.attempt, task.provider.as_str()), (run.id, "hello", 1, "echo"));
     assert_eq!((task.from_jid.as_str(), task.agent_name.as_str()), ("alice@hub-a.example", "helper"));
     assert_eq!(secrecy_text(&task.system_prompt), "Be kind.\n\nPersonality: calm.");
     seen.push(next().await);
+    seen.push(next().await);
     worker.delta(task.run, "hi ".into()).await;
     seen.push(next().await);
-    assert!(worker.event(task.run, "tool.call", json!({ "tool": "clock" })).await.unwrap());
-    seen.push(next().await);
+    let call = json!({ "tool_call_id": "tcall_1", "name": "clock" }).as_object().cloned().unwrap();
+    assert!(worker.event(task.run, TaskEvent::ToolCall, call.clone()).await.unwrap());
+    let twice = worker.event(task.run, TaskEvent::ToolCall, call.clone()).await.unwrap_err();
+    assert_eq!(twice.code(), "invalid_request", "a call of that id waits for its result");
+    assert!(worker.event(task.run, TaskEvent::ToolResult, call.clone()).await.unwrap());
+    assert_eq!(worker.event(task.run, TaskEvent::ToolResult, call).await.unwrap_err().code(), "invalid_request");
     assert!(worker.complete(task.run, answer("hi there")).await.unwrap());
-    seen.push(next().await);
-    seen.push(next().await);
-    assert_eq!(seen, ["1 run.created", "2 run.started", "delta hi ", "3 tool.call", "4 run.completed", "end"]);
+    while seen.last().is_none_or(|last| last != "end") {
+        seen.push(next().await);
+    }
+    let before = ["1 run.created", "2 run.started", "3 model.requested", "delta hi "];
+    let behind = ["4 tool.call", "5 tool.result", "6 model.completed", "7 step.completed", "8 run.completed", "end"];
+    assert_eq!(seen, [&before[..], &behind].concat());
     let done = world.ended(id).await;
     assert_eq!((done.status, done.output.as_deref(), done.model_used.as_deref()), (RunStatus::Completed, Some("hi there"), Some("echo/1")));
     assert_eq!((done.input_tokens, done.output_tokens, done.attempt, done.worker_id.as_deref()), (3, 5, 1, Some("w1")));
@@ -56,7 +66,7 @@ both_dbs!(a_message_is_answered, |db| async move {
     world.replies.confirm(vec![waiting[0].id]).await.unwrap();
     assert!(world.replies.due(Uuid::nil(), 10).await.unwrap().is_empty());
     let late: Vec<_> = within(world.runs.follow(id, 2, true).collect::<Vec<_>>()).await;
-    assert_eq!(late.len(), 2, "whoever comes later reads the store");
+    assert_eq!(late.len(), 6, "whoever comes later reads the store");
     let quota = world.runs.quota(&alice).await.unwrap();
     assert_eq!((quota.requests_today, quota.tokens_used_today), (1, 8), "settled to what was used");
 });
@@ -151,7 +161,7 @@ both_dbs!(two_thousand_instant_answers_lose_no_run, |db| async move {
         assert_eq!((ended.status, ended.output), (RunStatus::Completed, Some(format!("answer to {index}"))));
         assert_eq!(ended.attempt, 1);
     }
-    assert_eq!(db.number("SELECT COUNT(*) FROM run_events").await, 6000);
+    assert_eq!(db.number("SELECT COUNT(*) FROM run_events").await, 12_000);
     assert_eq!(world.dispatch.waiting().await, (0, 0));
     within(async {
         while world.dispatch.workers().iter().any(|(worker, free, _)| *free < worker.max_concurrent as usize) {

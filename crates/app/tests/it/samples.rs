@@ -39,6 +39,7 @@ both_dbs!(the_samples_are_made_once_and_answer, |db| async move {
             reply: None,
             priority: Priority::Normal,
             timeout_ms: None,
+            bounds: aiox_app::Bounds::default(),
             asked: None,
         };
         let run = world.runs.submit(&who, new).await.unwrap().run;

@@ -2,13 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use aiox_app::{NewRun, Notice, TaskOutcome, WorkerInfo};
+use aiox_app::{NewRun, Notice, TaskEvent, TaskOutcome, WorkerInfo};
 use aiox_model::{
     AgentId,
     run::{RunError, RunStatus},
 };
 use aiox_testkit::{World, answer, both_dbs, within, worker_info};
-use serde_json::json;
+use serde_json::{Map, json};
 
 both_dbs!(a_lost_run_goes_to_another_worker_and_the_third_loss_ends_it, |db| async move {
     let world = World::on(db).await;
@@ -23,8 +23,9 @@ both_dbs!(a_lost_run_goes_to_another_worker_and_the_third_loss_ends_it, |db| asy
     }
     let ended = world.ended(run).await;
     assert_eq!((ended.status, ended.error.unwrap().code.as_str()), (RunStatus::Failed, "worker_lost"));
-    let started = ["run.started", "run.retried", "run.started", "run.retried", "run.started"];
-    assert_eq!(world.kinds(run).await, [&["run.created"], &started[..], &["run.failed"]].concat());
+    let lost = ["run.started", "model.requested", "model.completed", "run.retried"];
+    let ends = ["run.started", "model.requested", "model.completed", "step.completed", "run.failed"];
+    assert_eq!(world.kinds(run).await, [&["run.created"], &lost[..], &lost, &ends].concat());
     // Its conversation goes on.
     let next = world.submit(&alice, &agent, "again").await;
     let serve = world.serve("w4", 1);
@@ -41,7 +42,7 @@ both_dbs!(a_lease_is_its_holders_alone, |db| async move {
     let task = within(holder.next()).await.unwrap();
     let mut signals = aiox_core::ports::Events::subscribe(&*world.events, run).await;
     assert_eq!(other.complete(task.run, answer("stolen")).await.unwrap_err().code(), "foreign_lease");
-    assert_eq!(other.event(task.run, "tool.call", json!({})).await.unwrap_err().code(), "foreign_lease");
+    assert_eq!(other.event(task.run, TaskEvent::ToolCall, Map::new()).await.unwrap_err().code(), "foreign_lease");
     assert_eq!(other.complete(world.fresh(), answer("invented")).await.unwrap_err().code(), "foreign_lease");
     other.delta(task.run, "stolen".into()).await;
     holder.delta(task.run, "mine".into()).await;
@@ -281,7 +282,7 @@ both_dbs!(what_a_leaving_worker_gives_back_does_not_count, |db| async move {
         assert_eq!(within(leaving.next()).await.unwrap().attempt, 1);
         assert!(leaving.hand_back(run.uuid()));
         assert!(!leaving.hand_back(run.uuid()), "it is no longer its own");
-        assert_eq!(leaving.event(run.uuid(), "tool.call", json!({})).await.unwrap_err().code(), "foreign_lease");
+        assert_eq!(leaving.event(run.uuid(), TaskEvent::ToolCall, Map::new()).await.unwrap_err().code(), "foreign_lease");
     }
     // Crashes count as before.
     for (attempt, name) in [(1, "c1"), (2, "c2"), (3, "c3")] {
@@ -321,7 +322,7 @@ both_dbs!(the_end_tells_what_it_took, |db| async move {
         let run = world.submit(&alice, &agent, "hello").await;
         within(worker.next()).await.unwrap();
         worker.complete(run.uuid(), outcome).await.unwrap();
-        world.runs.events(&alice, run, 2, 1).await.unwrap().1.pop().unwrap().payload
+        world.runs.events(&alice, run, 5, 1).await.unwrap().1.pop().unwrap().payload
     };
     let payload = end(TaskOutcome { duration_ms: 1200, finish_reason: Some("length"), ..answer("hi") }).await;
     assert_eq!((&payload["duration_ms"], &payload["finish_reason"]), (&json!(1200), &json!("length")));

@@ -230,6 +230,7 @@ impl World {
             idempotency: None,
             reply: None,
             timeout_ms,
+            bounds: None,
             trace: String::new(),
             at: now,
             event: Uuid::now_v7(),

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use aiox_app::{NewRun, Submitted};
+use aiox_app::{Bounds, NewRun, Submitted};
 use aiox_core::{Caller, Error, run::Priority};
 use aiox_model::{
     RunId,
@@ -111,7 +111,9 @@ pub(super) async fn submit(app: &HttpState, caller: &Caller, agent: &str, reques
         idempotency_key: key,
         reply: None,
         priority: request.priority.as_deref().map_or(Ok(Priority::Normal), Priority::parse)?,
-        timeout_ms: request.timeout_ms,
+        // At this door the usual time is the longest too.
+        timeout_ms: request.timeout_ms.map(|millis| millis.min(u64::try_from(app.options.run_timeout.as_millis()).unwrap_or(u64::MAX))),
+        bounds: Bounds::default(),
         asked: None,
     };
     let submitted = tokio::time::timeout(ACCEPT, app.runs.submit(caller, new)).await;

@@ -1,6 +1,9 @@
 //! What a request asks for: the run and who asks, read leniently.
 
-use aiox_core::{Scope, run::Priority};
+use std::collections::BTreeSet;
+
+use aiox_app::Bounds;
+use aiox_core::{Scope, gateway::Tier, run::Priority};
 use aiox_model::v1::run::RunOptions;
 use serde_json::Value;
 
@@ -27,6 +30,7 @@ pub(crate) struct AskedRun {
     pub(crate) input: String,
     pub(crate) options: RunOptions,
     pub(crate) priority: Priority,
+    pub(crate) bounds: Bounds,
     pub(crate) session: Option<String>,
     pub(crate) key: Option<String>,
 }
@@ -76,10 +80,12 @@ pub(crate) fn run(reader: &mut Reader, body: &At<'_>) -> Option<AskedRun> {
     reader.expects(body, &["context", "tooling", "run_options"]);
     let input = input(reader, body);
     let session = context(reader, body);
-    tooling(reader, body);
+    let tools = tooling(reader, body);
     let (options, priority) = options(reader, body);
     let key = reader.name(body, "idempotency_key", KEY);
-    Some(AskedRun { auth, input: input?, options, priority, session, key })
+    let tier = options.model_tier.clone();
+    let bounds = Bounds { max_steps: Some(options.max_steps), tools: Some(tools), tier, ..Bounds::default() };
+    Some(AskedRun { auth, input: input?, options, priority, bounds, session, key })
 }
 
 fn input(reader: &mut Reader, body: &At<'_>) -> Option<String> {
@@ -117,17 +123,33 @@ fn context(reader: &mut Reader, body: &At<'_>) -> Option<String> {
     reader.name(&at, "session_id", NAME)
 }
 
-fn tooling(reader: &mut Reader, body: &At<'_>) {
+/// The tools that the run may use: none unless they are named.
+fn tooling(reader: &mut Reader, body: &At<'_>) -> BTreeSet<String> {
     let at = reader.object(body, "tooling");
     if !at.is_there() {
-        return;
+        return BTreeSet::new();
     }
     reader.knows(&at, &["tool_allowlist", "tool_denymap"]);
     reader.expects(&at, &["tool_allowlist"]);
-    if at.has("tool_allowlist") {
-        reader.texts(&at, "tool_allowlist");
+    let mut allowed: BTreeSet<String> = if at.has("tool_allowlist") {
+        reader.texts(&at, "tool_allowlist").unwrap_or_default().into_iter().collect()
     } else {
-        reader.list(&at, "tools");
+        // Whole tools are read by their id or name.
+        let id = |tool: &Value| [tool, &tool["tool_id"], &tool["id"], &tool["name"]].into_iter().find_map(Value::as_str).map(str::to_owned);
+        reader.list(&at, "tools").unwrap_or_default().iter().filter_map(id).collect()
+    };
+    for denied in denied(reader, &at) {
+        allowed.remove(&denied);
+    }
+    allowed
+}
+
+/// A list of ids, or an object whose members that are not `false` are ids.
+fn denied(reader: &mut Reader, at: &At<'_>) -> Vec<String> {
+    match at.get("tool_denymap") {
+        None => Vec::new(),
+        Some(Value::Object(map)) => map.iter().filter(|(_, denied)| **denied != Value::Bool(false)).map(|(id, _)| id.clone()).collect(),
+        Some(_) => reader.texts(at, "tool_denymap").unwrap_or_default(),
     }
 }
 
@@ -144,10 +166,18 @@ fn options(reader: &mut Reader, body: &At<'_>) -> (RunOptions, Priority) {
         priority: reader.choice(&at, "priority", &["low", "normal", "high"]).unwrap_or(default.priority),
         stream_events: reader.flag(&at, "stream_events").unwrap_or(default.stream_events),
         dry_run: reader.flag(&at, "dry_run").unwrap_or(default.dry_run),
-        model_tier: reader.name(&at, "model_tier", NAME),
+        model_tier: tier(reader, &at),
     };
     let priority = Priority::parse(&options.priority).unwrap_or(Priority::Normal);
     (options, priority)
+}
+
+fn tier(reader: &mut Reader, at: &At<'_>) -> Option<String> {
+    let text = reader.text(at, "model_tier")?;
+    match Tier::parse(text.strip_prefix("tier:").unwrap_or(&text)) {
+        Some(tier) => Some(tier.as_str().to_owned()),
+        None => reader.wrong(at, "model_tier", "must be fast, balanced or premium", "value"),
+    }
 }
 
 #[cfg(test)]
@@ -241,13 +271,32 @@ mod tests {
     }
 
     #[test]
+    fn tools_are_none_unless_they_are_named() {
+        for (tooling, tools) in [
+            (json!(null), vec![]),
+            (json!({}), vec![]),
+            (json!({ "tool_allowlist": [] , "tools": ["tool.echo"] }), vec![]),
+            (json!({ "tool_allowlist": ["tool.echo", "clock"] }), vec!["clock", "tool.echo"]),
+            (json!({ "tools": ["tool.echo", { "tool_id": "clock" }, { "name": "web" }, 5] }), vec!["clock", "tool.echo", "web"]),
+            (json!({ "tool_allowlist": ["a", "b", "c"], "tool_denymap": { "a": true, "b": false } }), vec!["b", "c"]),
+            (json!({ "tool_allowlist": ["a", "b"], "tool_denymap": ["b"] }), vec!["a"]),
+        ] {
+            let asked = read(&json!({ "input": "hi", "tooling": tooling }), false).unwrap();
+            assert_eq!(asked.bounds.tools.unwrap().into_iter().collect::<Vec<_>>(), tools, "{tooling}");
+            assert_eq!((asked.bounds.max_steps, asked.bounds.tier), (Some(30), None));
+        }
+        let tier = read(&json!({ "input": "hi", "run_options": { "model_tier": "tier:fast", "max_steps": 2 } }), false).unwrap();
+        assert_eq!((tier.bounds.max_steps, tier.bounds.tier.as_deref()), (Some(2), Some("fast")));
+    }
+
+    #[test]
     fn every_member_at_fault_is_named_by_its_pointer() {
         let body = json!({
             "auth": { "principal": { "principal_type": "user" }, "scopes": "all", "tenant_id": 5 },
             "input": { "type": "text", "text": " " },
             "context": { "locale": 1, "metadata": [] },
-            "tooling": { "tool_allowlist": "x" },
-            "run_options": { "timeout_ms": 0, "max_steps": 1.5, "priority": "asap", "stream_events": "yes" },
+            "tooling": { "tool_allowlist": "x", "tool_denymap": 5 },
+            "run_options": { "model_tier": "best", "timeout_ms": 0, "max_steps": 1.5, "priority": "asap", "stream_events": "yes" },
             "idempotency_key": ""
         });
         let faults = read(&body, false).unwrap_err();
@@ -259,6 +308,8 @@ mod tests {
             ("/context/locale", "type"),
             ("/context/metadata", "type"),
             ("/tooling/tool_allowlist", "type"),
+            ("/tooling/tool_denymap", "type"),
+            ("/run_options/model_tier", "value"),
             ("/run_options/timeout_ms", "value"),
             ("/run_options/max_steps", "value"),
             ("/run_options/priority", "value"),

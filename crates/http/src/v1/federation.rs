@@ -6,6 +6,7 @@ use aiox_app::{AgentRef, Asked as AskedFor, NewRun, ingest::Brought};
 use aiox_core::{
     Caller, Error, Scope, agentos,
     forward::{Candidate, Chosen, NoTarget, choose},
+    gateway::Tier,
 };
 use aiox_model::{
     RunId, Ts,
@@ -286,7 +287,11 @@ fn new_run(asked: &AskedForward, key: Option<String>, mut body: Value) -> Result
     }
     let run = &asked.run;
     let mut options = run.options.clone();
-    options.model_tier = options.model_tier.or_else(|| asked.selector.preferred_model_tier.clone());
+    let mut bounds = run.bounds.clone();
+    if let (None, Some(wish)) = (&options.model_tier, asked.selector.preferred_model_tier.as_deref().and_then(Tier::parse)) {
+        options.model_tier = Some(wish.as_str().to_owned());
+        (bounds.tier, bounds.tier_is_a_wish) = (options.model_tier.clone(), true);
+    }
     Ok(NewRun {
         agent: AgentRef::parse(&asked.agent).ok_or(Error::NotFound("agent"))?,
         input: run.input.clone(),
@@ -295,6 +300,7 @@ fn new_run(asked: &AskedForward, key: Option<String>, mut body: Value) -> Result
         reply: None,
         priority: run.priority,
         timeout_ms: Some(options.timeout_ms),
+        bounds,
         asked: Some(AskedFor { options, body, session: run.session.clone() }),
     })
 }

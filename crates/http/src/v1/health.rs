@@ -2,7 +2,7 @@
 
 use aiox_model::v1::agent::{Dependency, Health, Readiness};
 use axum::{
-    Json,
+    Extension, Json,
     extract::State,
     response::{IntoResponse, Response},
 };
@@ -18,6 +18,10 @@ use crate::{
 pub(super) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(orchestrator)).routes(routes!(federation)).routes(routes!(alive)).routes(routes!(ready))
 }
+
+/// What `/v1/health` calls the hub on one of its ports, given as an extension of the requests there. Without it, `agent-orchestrator`.
+#[derive(Debug, Clone, Copy)]
+pub struct Service(pub &'static str);
 
 fn down(checks: &[Check]) -> Option<&Check> {
     checks.iter().find(|check| check.required && check.standing == Standing::Unhealthy)
@@ -50,8 +54,8 @@ async fn health(app: &App, service: &str) -> Result<Json<Health>> {
         (status = 503, description = "A part that is needed is down (`dependency_unavailable`).", body = aiox_model::v1::error::ErrorBody)
     )
 )]
-pub(super) async fn orchestrator(State(app): State<App>) -> Result<Json<Health>> {
-    health(&app, "agent-orchestrator").await
+pub(super) async fn orchestrator(State(app): State<App>, service: Option<Extension<Service>>) -> Result<Json<Health>> {
+    health(&app, service.map_or("agent-orchestrator", |Extension(Service(name))| name)).await
 }
 
 /// Ask whether federation is served

@@ -14,6 +14,8 @@ mod openai;
 mod runs;
 mod tenants;
 
+pub use health::Service;
+
 use axum::{
     Router,
     middleware::{from_fn, from_fn_with_state},

@@ -139,6 +139,7 @@ pub(super) async fn submit(
         reply: None,
         priority: asked.priority,
         timeout_ms: Some(asked.options.timeout_ms),
+        bounds: asked.bounds,
         asked: Some(Asked { options: asked.options, body, session: asked.session }),
     };
     let submitted = tokio::time::timeout(ACCEPT, app.runs.submit(caller, new)).await;

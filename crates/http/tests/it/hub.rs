@@ -133,7 +133,8 @@ impl Hub {
         let runs_options = RunsOptions {
             default_provider: "echo".into(),
             known_providers: HashSet::from(["echo".to_owned()]),
-            max_timeout_ms: 20_000,
+            timeout_ms: 20_000,
+            max_timeout_ms: 200_000,
             tenants: book.clone(),
             urgency: Urgency::default(),
         };
@@ -165,6 +166,7 @@ impl Hub {
         let stop = tokio_util::sync::CancellationToken::new();
         tokio::spawn(watch.run(stop.clone()));
         let gateway = crate::model_worker::gateway(&store, &book, &clock, &ids, &dispatch);
+        let runs = runs.with_models(gateway.clone());
         let tenant_admin = Tenants::new(
             store.clone(),
             vault.clone(),

@@ -346,3 +346,37 @@ async fn a_used_up_budget_is_429_that_nobody_repeats_and_a_long_answer_is_clampe
     // A budget of money cannot hold what has no price.
     assert_eq!(code(&invoke(&hub, &token, chat("paid/named", "hi")).await), (409, "conflict"));
 }
+
+#[tokio::test]
+async fn a_tier_chooses_the_model_of_a_run_or_the_run_is_refused() {
+    let hub = Hub::start().await;
+    let token = hub.user("ann").await;
+    let id = hub.agent(&token, "A").await;
+    let run = async |tier: &str| {
+        hub.post(&format!("/v1/agents/{id}/runs"), &token, json!({ "input": "hi", "run_options": { "model_tier": tier } })).await
+    };
+    assert_eq!(code(&run("premium").await), (503, "dependency_unavailable"), "nobody serves a model now");
+    let _line = connect(&hub.dispatch);
+    assert_eq!(code(&run("best").await), (400, "invalid_request"));
+    let offers = aiox_app::WorkerInfo {
+        worker_id: "runs".into(),
+        max_concurrent: 1,
+        providers: vec!["paid".into(), "broken".into(), "echo".into()],
+        ..aiox_app::WorkerInfo::default()
+    };
+    let worker = hub.dispatch.register(offers).unwrap();
+    let made = run("premium").await;
+    assert_eq!((made.status, &made.body["run"]["run_options"]["model_tier"]), (201, &json!("premium")));
+    let task = tokio::time::timeout(std::time::Duration::from_secs(20), worker.next()).await.unwrap().unwrap();
+    assert_eq!((task.provider.as_str(), task.model.as_deref()), ("broken", Some("broken-1")), "the cheapest of the tier");
+    let config: Value = serde_json::from_str(&task.llm_config_json).unwrap();
+    assert_eq!((&config["provider"], &config["model"]), (&json!("broken"), &json!("broken-1")));
+    // What the agent may not use is not taken.
+    let rules = json!({ "governance": { "allowed_providers": ["echo"] } });
+    let changed = hub.send(reqwest::Method::PUT, &format!("/api/v1/agents/{id}"), &token, rules).await;
+    assert_eq!(changed.status, 200);
+    let other = run("premium").await;
+    assert_eq!(other.status, 201, "another tier stands in: {:?}", other.body);
+    change_tenant(&hub, json!({ "entitlements": { "model_tiers_allowed": ["premium"] } })).await;
+    assert_eq!(code(&run("fast").await), (403, "policy_blocked"));
+}

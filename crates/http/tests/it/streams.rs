@@ -53,10 +53,11 @@ async fn finished() -> (Hub, String, String, Vec<Sent>) {
 async fn a_stream_resumes_at_every_index_without_loss_or_repetition() {
     let (hub, token, run, all) = finished().await;
     let ids: Vec<String> = all.iter().map(|event| event.id.clone().unwrap()).collect();
-    assert_eq!(ids, ["1", "2", "3"]);
+    assert_eq!(ids, ["1", "2", "3", "4", "5", "6"]);
     assert!(all.iter().all(|event| event.name == "run.event"));
     let kinds: Vec<&str> = all.iter().map(|event| event.data["type"].as_str().unwrap()).collect();
-    assert_eq!(kinds, ["run.created", "run.started", "run.completed"]);
+    let whole = ["run.created", "run.started", "model.requested", "model.completed", "step.completed", "run.completed"];
+    assert_eq!(kinds, whole);
     let last = all.len() as u64;
     for cut in 0..last {
         let rest = &all[usize::try_from(cut).unwrap()..];
@@ -115,7 +116,7 @@ async fn two_live_readers_see_the_same_and_closing_one_does_not_touch_the_other(
     let delta = parse(&seen).into_iter().find(|event| event.name == "run.delta").unwrap();
     assert_eq!((delta.id, &delta.data["text"]), (None, &json!("süß")));
     let ids: Vec<Option<String>> = parse(&other).into_iter().map(|event| event.id).collect();
-    assert_eq!(ids, [Some("1".to_owned()), Some("2".into()), Some("3".into())]);
+    assert_eq!(ids, (1..=6).map(|sequence| Some(sequence.to_string())).collect::<Vec<_>>());
 }
 
 #[tokio::test]

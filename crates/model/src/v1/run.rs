@@ -70,10 +70,11 @@ pub struct RunContext {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "V1Tooling")]
 pub struct Tooling {
-    /// Ids of tools, for instance `tool.echo`; empty = none. `tools` is read in its place where it is absent.
+    /// Ids of tools, for instance `tool.echo`; empty = none. Of the agent's tools the run may use these alone. `tools` is read in its place
+    /// where it is absent.
     #[serde(default)]
     pub tool_allowlist: Vec<String>,
-    /// Tools that are denied, whatever allows them.
+    /// Tools that are denied, whatever allows them: a list of ids, or an object with ids as members.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tool_denymap: Option<Value>,
 }
@@ -82,10 +83,10 @@ pub struct Tooling {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "V1RunOptions")]
 pub struct RunOptions {
-    /// Time for one attempt, in milliseconds; the hub's own limit holds where it is shorter. Default 180,000.
+    /// Time for one attempt, in milliseconds; the hub's own limit holds where it is shorter, and is then shown. Default 180,000.
     #[schemars(range(min = 1))]
     pub timeout_ms: u64,
-    /// Most steps. Default 30. A step is one answer of the model, so today every run has one.
+    /// Most answers of the model and calls of tools of one attempt, together; a run that goes beyond fails with `max_steps_exceeded`. Default 30.
     #[schemars(range(min = 1))]
     pub max_steps: u64,
     /// `low`, `normal` (default) or `high`.
@@ -94,7 +95,8 @@ pub struct RunOptions {
     pub stream_events: bool,
     /// Only say what would be done: the run completes without any call of a model or a tool. Default false.
     pub dry_run: bool,
-    /// Tier of models that is preferred: `fast`, `balanced`, `premium`.
+    /// Tier of models that is to answer instead of the agent's own model: `fast`, `balanced`, `premium`. The cheapest model of the tier that the
+    /// tenant and the agent may use is taken, else one of another tier; where there is none the request is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model_tier: Option<String>,
 }

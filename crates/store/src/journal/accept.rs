@@ -58,6 +58,8 @@ pub struct Accept {
     pub reply: Option<String>,
     /// Time the run may take, in milliseconds.
     pub timeout_ms: u64,
+    /// What the run is bounded to (JSON), if it is.
+    pub bounds: Option<String>,
     /// Correlation id.
     pub trace: String,
     /// Now.
@@ -106,6 +108,7 @@ impl Accept {
             worker: None,
             reply: self.reply.clone(),
             timeout_ms: self.timeout_ms,
+            bounds: self.bounds.clone(),
             last_seq: 1,
             trace: self.trace.clone(),
             created_at: self.at,
@@ -223,11 +226,12 @@ async fn make_alone(tx: &mut Tx, accept: &Accept, rows: &mut Rows) -> Result<Acc
 
 static RUNS: Many = Many::new(
     "INSERT INTO runs (id, tenant_id, agent_id, agent_jid, peer, delivery, origin, conversation_id, principal, door, status, priority, \
-     input, input_tokens, output_tokens, reserved_tokens, attempt, idem_key, idem_digest, reply, timeout_ms, last_seq, trace, created_at) \
+     input, input_tokens, output_tokens, reserved_tokens, attempt, idem_key, idem_digest, reply, timeout_ms, last_seq, trace, created_at, \
+     bounds) \
      SELECT column1, column2, column3, column4, column5, column6, column7, column8, column9, column10, 'queued', column11, \
-     column12, 0, 0, column13, 0, column14, column15, column16, column17, 1, column18, column19 \
+     column12, 0, 0, column13, 0, column14, column15, column16, column17, 1, column18, column19, column20 \
      FROM {rows} WHERE column1 IS NOT NULL ON CONFLICT DO NOTHING RETURNING id",
-    19,
+    20,
 );
 static CONVERSATIONS: Many = Many::new(
     "INSERT INTO conversations (id, tenant_id, agent_jid, principal, created_at, updated_at) \
@@ -258,6 +262,7 @@ async fn make(tx: &mut Tx, accepts: &[&Accept], rows: &mut Rows) -> Result<Vec<A
         signed(accept.timeout_ms),
         accept.trace.as_str(),
         accept.at.micros(),
+        accept.bounds.as_deref(),
     ]);
     let mut made: HashSet<Uuid> = made.into_iter().map(|(run,)| run).collect();
     let mut outcomes = Vec::with_capacity(accepts.len());

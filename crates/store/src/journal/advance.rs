@@ -27,8 +27,6 @@ pub struct NewEvent {
     pub payload: String,
     /// When it happened.
     pub at: Ts,
-    /// Given by the executing peer hub; absent = the next one here. An event that is not the next one is refused (`None`).
-    pub sequence: Option<u64>,
 }
 
 /// How a run ended.
@@ -59,8 +57,10 @@ pub struct Advance {
     pub run: Uuid,
     /// Now.
     pub at: Ts,
-    /// Its event; every change has one.
-    pub event: NewEvent,
+    /// Its events, in order; every change has one at least.
+    pub events: Vec<NewEvent>,
+    /// The sequence that the first of them has to get; absent = whatever is next. Another one refuses the change (`None`).
+    pub first: Option<u64>,
     /// New status, when it changes without ending.
     pub status: Option<RunStatus>,
     /// Worker that has it now.
@@ -73,6 +73,12 @@ pub struct Advance {
     pub audit: Option<AuditRow>,
 }
 impl Advance {
+    /// A change that changes nothing yet.
+    #[must_use]
+    pub const fn new(run: Uuid, at: Ts) -> Self {
+        Self { run, at, events: Vec::new(), first: None, status: None, worker: None, attempts: 0, ending: None, audit: None }
+    }
+
     fn status(&self) -> Option<RunStatus> {
         self.ending.as_ref().map(|end| end.status).or(self.status)
     }
@@ -91,12 +97,12 @@ struct Moved {
 }
 
 static RUNS: Many = Many::new(
-    "UPDATE runs SET last_seq = last_seq + 1, status = COALESCE(v.column2, status), worker_id = COALESCE(v.column3, worker_id), \
+    "UPDATE runs SET last_seq = last_seq + v.column13, status = COALESCE(v.column2, status), worker_id = COALESCE(v.column3, worker_id), \
      attempt = attempt + v.column4, started_at = COALESCE(started_at, v.column5), completed_at = v.column6, output = v.column7, \
      error = v.column8, model_used = COALESCE(v.column9, model_used), input_tokens = v.column10, output_tokens = v.column11 \
      FROM {rows} WHERE runs.id = v.column1 AND status IN ('queued', 'running') AND last_seq + 1 = COALESCE(v.column12, last_seq + 1) \
      RETURNING runs.id, last_seq, conversation_id, principal, reserved_tokens, created_at, tenant_id, budget_window",
-    12,
+    13,
 );
 
 /// Applies all of a batch; the sequence that each got, in order. Changes of one run follow one another, those of different runs go
@@ -148,7 +154,8 @@ async fn change(tx: &mut Tx, advances: &[&Advance]) -> Result<Vec<Moved>> {
         advance.ending.as_ref().and_then(|end| end.model_used.as_deref()),
         signed(advance.ending.as_ref().map_or(0, |end| end.input_tokens)),
         signed(advance.ending.as_ref().map_or(0, |end| end.output_tokens)),
-        advance.event.sequence.map(signed),
+        advance.first.map(signed),
+        signed(advance.events.len() as u64),
     ]))
 }
 
@@ -162,15 +169,17 @@ struct Spent {
 
 /// Notes what else a change adds.
 fn keep(advance: &Advance, moved: Moved, rows: &mut Rows, spent: &mut Spent) {
-    let event = &advance.event;
-    rows.events.push(EventRow {
-        run: advance.run,
-        seq: unsigned(moved.last_seq),
-        id: event.id,
-        kind: event.kind.clone(),
-        at: event.at,
-        payload: event.payload.clone(),
-    });
+    let before = unsigned(moved.last_seq).saturating_sub(advance.events.len() as u64);
+    for (seq, event) in (before + 1..).zip(&advance.events) {
+        rows.events.push(EventRow {
+            run: advance.run,
+            seq,
+            id: event.id,
+            kind: event.kind.clone(),
+            at: event.at,
+            payload: event.payload.clone(),
+        });
+    }
     rows.audit.extend(advance.audit.clone());
     let Some(end) = &advance.ending else { return };
     let used = end.input_tokens + end.output_tokens;

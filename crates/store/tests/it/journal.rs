@@ -8,7 +8,7 @@ use aiox_testkit::both_dbs;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
-use crate::make::{NOW, accept, advance, at, ending, id};
+use crate::make::{NOW, accept, advance, at, ending, event, id};
 
 fn start(store: &Store) -> (Journal, JoinHandle<()>) {
     let (journal, task) = Journal::new(store.clone());
@@ -187,6 +187,28 @@ both_dbs!(fifty_parallel_changes_leave_no_gap, |db| async move {
     second.abort();
 });
 
+both_dbs!(the_events_of_one_change_follow_one_another, |db| async move {
+    let store = db.open().await;
+    let (journal, task) = start(&store);
+    let run = accept("user:a");
+    journal.accept(run.clone()).await.unwrap();
+    let with = |kinds: &[&str], first| {
+        let events = kinds.iter().map(|kind| event(kind, at(1))).collect();
+        aiox_store::Advance { events, first, ..advance(run.run, "") }
+    };
+    assert_eq!(journal.advance(with(&["run.started", "model.requested"], None)).await.unwrap(), Some(3));
+    assert_eq!(journal.advance(with(&["model.completed", "run.completed"], Some(3))).await.unwrap(), None);
+    let mut end = with(&["model.completed", "step.completed", "run.completed"], Some(4));
+    end.ending = Some(ending("done"));
+    assert_eq!(journal.advance(end.clone()).await.unwrap(), Some(6));
+    assert_eq!(journal.advance(end).await.unwrap(), None);
+    let events = runs::events(&mut store.read().await.unwrap(), run.run, 0, 100).await.unwrap();
+    let told: Vec<_> = events.iter().map(|event| (event.sequence, event.kind.as_str())).collect();
+    let kinds = ["run.created", "run.started", "model.requested", "model.completed", "step.completed", "run.completed"];
+    assert_eq!(told, (1..).zip(kinds).collect::<Vec<_>>());
+    task.abort();
+});
+
 both_dbs!(an_event_of_a_peer_comes_in_its_turn_or_not_at_all, |db| async move {
     let store = db.open().await;
     let (journal, task) = start(&store);
@@ -194,7 +216,7 @@ both_dbs!(an_event_of_a_peer_comes_in_its_turn_or_not_at_all, |db| async move {
     journal.accept(run.clone()).await.unwrap();
     let numbered = |sequence| {
         let mut change = advance(run.run, "tool.call");
-        change.event.sequence = Some(sequence);
+        change.first = Some(sequence);
         change
     };
     assert_eq!(journal.advance(numbered(3)).await.unwrap(), None);

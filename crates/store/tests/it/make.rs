@@ -115,6 +115,7 @@ pub fn accept(principal: &str) -> Accept {
         idempotency: None,
         reply: None,
         timeout_ms: 1000,
+        bounds: None,
         trace: "t".into(),
         at: NOW,
         event: id(),
@@ -128,11 +129,11 @@ pub fn accept(principal: &str) -> Accept {
 }
 
 pub fn event(kind: &str, at: Ts) -> NewEvent {
-    NewEvent { id: id(), kind: kind.into(), payload: "{}".into(), at, sequence: None }
+    NewEvent { id: id(), kind: kind.into(), payload: "{}".into(), at }
 }
 
 pub fn advance(run: Uuid, kind: &str) -> Advance {
-    Advance { run, at: at(1), event: event(kind, at(1)), status: None, worker: None, attempts: 0, ending: None, audit: None }
+    Advance { events: vec![event(kind, at(1))], ..Advance::new(run, at(1)) }
 }
 
 pub fn ending(output: &str) -> Ending {

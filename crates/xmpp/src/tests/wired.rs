@@ -76,6 +76,7 @@ async fn hub(requests_day: u64) -> Hub {
     let runs_options = RunsOptions {
         default_provider: "echo".into(),
         known_providers: HashSet::from(["echo".to_owned()]),
+        timeout_ms: 60_000,
         max_timeout_ms: 60_000,
         tenants: book,
         urgency: Urgency::default(),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use aiox_app::{AgentRef, CallFailure, NewRun, gateway::PolicyOutcome};
+use aiox_app::{AgentRef, Bounds, CallFailure, NewRun, gateway::PolicyOutcome};
 use aiox_core::{Caller, Error, ports::Signal, run::Priority};
 use aiox_model::{
     RunId,
@@ -37,8 +37,17 @@ pub(super) async fn submit(
         Some(key) => Some(key.to_str().map_err(|_| Error::invalid("Idempotency-Key", "must be ASCII text"))?.to_owned()),
         None => None,
     };
-    let new =
-        NewRun { agent, input, conversation, idempotency_key, reply: None, priority: Priority::Normal, timeout_ms: None, asked: None };
+    let new = NewRun {
+        agent,
+        input,
+        conversation,
+        idempotency_key,
+        reply: None,
+        priority: Priority::Normal,
+        timeout_ms: None,
+        bounds: Bounds::default(),
+        asked: None,
+    };
     let submitted = tokio::time::timeout(ACCEPT, app.runs.submit(caller, new)).await.map_err(|_| Failure::Slow)?;
     match submitted {
         Ok(submitted) => Ok((submitted.run, policy)),
