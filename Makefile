@@ -39,7 +39,7 @@ lint: tools      ## Format and lints alone
 fmt:             ## Format the code
 	cargo fmt --all
 
-spec: tools     ## Write openapi/, schemas/ and aiox.example.toml from the code
+spec: tools     ## Write openapi/, schemas/, spec/requirements.json and aiox.example.toml
 	cargo run --quiet --locked -p xtask -- spec
 
 bench: PROFILE = release

@@ -14,7 +14,7 @@ use aiox_model::{
 use axum::{
     Json, Router,
     extract::{ConnectInfo, FromRequestParts, Path, Request, State},
-    http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts},
+    http::{HeaderValue, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
 };
 use utoipa::openapi::OpenApi;
@@ -110,32 +110,44 @@ impl IntoResponse for Refused {
     }
 }
 
+/// Whom a request is from, as the product listener found it out; by itself where these routes stand alone.
+fn origin(parts: &Parts, admin: &PeerAdmin) -> Origin {
+    let socket = || parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
+    let alone = || Origin { address: socket(), trace: TraceId(admin.ids.uuid()) };
+    parts.extensions.get::<Origin>().copied().unwrap_or_else(alone)
+}
+
+/// The caller, who may administer peers.
+struct Operator(Caller);
+impl FromRequestParts<PeerAdmin> for Operator {
+    type Rejection = Refused;
+    async fn from_request_parts(parts: &mut Parts, admin: &PeerAdmin) -> Result<Self, Refused> {
+        let origin = origin(parts, admin);
+        let refused = |error| Refused(error, origin.trace);
+        let header = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok());
+        let bearer = header("authorization").and_then(|value| value.split_once(' '));
+        let token = bearer.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map(|(_, token)| token.trim());
+        let credential = token.or(header("x-api-key")).ok_or_else(|| refused(Error::Unauthenticated("unauthorized")))?;
+        let caller = admin.accounts.authenticate(credential, origin, Door::Rest).await.map_err(refused)?;
+        caller.require(Scope::PeersAdmin).map_err(refused)?;
+        Ok(Self(caller))
+    }
+}
+
 /// The domain in the path. What cannot be one names no peer.
 struct Named(String);
 impl FromRequestParts<PeerAdmin> for Named {
     type Rejection = Refused;
     async fn from_request_parts(parts: &mut Parts, admin: &PeerAdmin) -> Result<Self, Refused> {
+        let trace = origin(parts, admin).trace;
         let path = Path::from_request_parts(parts, admin).await;
-        path.map(|Path(domain)| Self(domain)).map_err(|_| Refused(Error::NotFound("peer"), TraceId(admin.ids.uuid())))
+        path.map(|Path(domain)| Self(domain)).map_err(|_| Refused(Error::NotFound("peer"), trace))
     }
 }
 
 type Answer<T = Data<PeerView>> = Result<Json<T>, Refused>;
 
 impl PeerAdmin {
-    async fn caller(&self, headers: &HeaderMap, address: Option<SocketAddr>) -> Result<Caller, Refused> {
-        let trace = TraceId(self.ids.uuid());
-        let refused = |error| Refused(error, trace);
-        let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(|value| value.split_once(' '));
-        let token = bearer.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map(|(_, token)| token.trim());
-        let key = headers.get("x-api-key").and_then(|value| value.to_str().ok());
-        let credential = token.or(key).ok_or_else(|| refused(Error::Unauthenticated("unauthorized")))?;
-        let origin = Origin { address: address.map(|address| address.ip()), trace };
-        let caller = self.accounts.authenticate(credential, origin, Door::Rest).await.map_err(refused)?;
-        caller.require(Scope::PeersAdmin).map_err(refused)?;
-        Ok(caller)
-    }
-
     async fn view(&self, record: PeerRecord, caller: &Caller) -> Result<PeerView, Refused> {
         let waiting = self.federated.waiting(&record.domain).await.map_err(|error| Refused(error, caller.trace))?;
         Ok(PeerView { record, waiting })
@@ -149,11 +161,6 @@ impl PeerAdmin {
 fn failed(caller: &Caller) -> impl Fn(PeerError) -> Refused + use<> {
     let trace = caller.trace;
     move |error| Refused(error.into(), trace)
-}
-
-type Address = Option<axum::Extension<ConnectInfo<SocketAddr>>>;
-fn address(info: Address) -> Option<SocketAddr> {
-    info.map(|axum::Extension(ConnectInfo(address))| address)
 }
 
 async fn body<T: serde::de::DeserializeOwned>(request: Request, caller: &Caller) -> Result<T, Refused> {
@@ -188,8 +195,7 @@ async fn body_of<T: serde::de::DeserializeOwned>(request: Request, caller: &Call
         Gated
     )
 )]
-async fn own(State(admin): State<PeerAdmin>, info: Address, headers: HeaderMap) -> Answer<Data<OwnHub>> {
-    let caller = admin.caller(&headers, address(info)).await?;
+async fn own(State(admin): State<PeerAdmin>, Operator(caller): Operator) -> Answer<Data<OwnHub>> {
     let failed = |error: aiox_crypto::jws::JwsError| Refused(Error::internal(error), caller.trace);
     let fingerprint = admin.publisher.fingerprint().map_err(failed)?;
     let document = admin.publisher.document().map_err(failed)?;
@@ -210,8 +216,7 @@ async fn own(State(admin): State<PeerAdmin>, info: Address, headers: HeaderMap) 
         Gated
     )
 )]
-async fn list(State(admin): State<PeerAdmin>, info: Address, headers: HeaderMap) -> Answer<List<PeerView>> {
-    let caller = admin.caller(&headers, address(info)).await?;
+async fn list(State(admin): State<PeerAdmin>, Operator(caller): Operator) -> Answer<List<PeerView>> {
     let mut all = Vec::new();
     for record in admin.peers.list().await.map_err(failed(&caller))? {
         all.push(admin.view(record, &caller).await?);
@@ -237,8 +242,7 @@ async fn list(State(admin): State<PeerAdmin>, info: Address, headers: HeaderMap)
         (status = 413, description = "The body is larger than 64 KiB (`too_large`).", body = ErrorBody)
     )
 )]
-async fn propose(State(admin): State<PeerAdmin>, info: Address, headers: HeaderMap, request: Request) -> Answer {
-    let caller = admin.caller(&headers, address(info)).await?;
+async fn propose(State(admin): State<PeerAdmin>, Operator(caller): Operator, request: Request) -> Answer {
     let wanted: NewPeer = body(request, &caller).await?;
     let record = admin.peers.propose(&wanted.domain, &wanted.url).await.map_err(failed(&caller))?;
     admin.shown(record, &caller).await
@@ -260,8 +264,7 @@ async fn propose(State(admin): State<PeerAdmin>, info: Address, headers: HeaderM
         NotFound
     )
 )]
-async fn show(State(admin): State<PeerAdmin>, info: Address, headers: HeaderMap, Named(domain): Named) -> Answer {
-    let caller = admin.caller(&headers, address(info)).await?;
+async fn show(State(admin): State<PeerAdmin>, Operator(caller): Operator, Named(domain): Named) -> Answer {
     let record = admin.peers.show(&domain).await.map_err(failed(&caller))?;
     admin.shown(record, &caller).await
 }
@@ -286,8 +289,7 @@ async fn show(State(admin): State<PeerAdmin>, info: Address, headers: HeaderMap,
         (status = 413, description = "The body is larger than 64 KiB (`too_large`).", body = ErrorBody)
     )
 )]
-async fn confirm(State(admin): State<PeerAdmin>, info: Address, headers: HeaderMap, Named(domain): Named, request: Request) -> Answer {
-    let caller = admin.caller(&headers, address(info)).await?;
+async fn confirm(State(admin): State<PeerAdmin>, Operator(caller): Operator, Named(domain): Named, request: Request) -> Answer {
     let typed: ConfirmPeer = body(request, &caller).await?;
     let record = admin.peers.confirm(&domain, &typed.fingerprint, Allowances::everything()).await.map_err(failed(&caller))?;
     admin.shown(record, &caller).await
@@ -310,8 +312,7 @@ async fn confirm(State(admin): State<PeerAdmin>, info: Address, headers: HeaderM
         Standing
     )
 )]
-async fn suspend(State(admin): State<PeerAdmin>, info: Address, headers: HeaderMap, Named(domain): Named) -> Answer {
-    let caller = admin.caller(&headers, address(info)).await?;
+async fn suspend(State(admin): State<PeerAdmin>, Operator(caller): Operator, Named(domain): Named) -> Answer {
     let record = admin.peers.suspend(&domain).await.map_err(failed(&caller))?;
     admin.shown(record, &caller).await
 }
@@ -333,8 +334,7 @@ async fn suspend(State(admin): State<PeerAdmin>, info: Address, headers: HeaderM
         Standing
     )
 )]
-async fn resume(State(admin): State<PeerAdmin>, info: Address, headers: HeaderMap, Named(domain): Named) -> Answer {
-    let caller = admin.caller(&headers, address(info)).await?;
+async fn resume(State(admin): State<PeerAdmin>, Operator(caller): Operator, Named(domain): Named) -> Answer {
     let record = admin.peers.resume(&domain).await.map_err(failed(&caller))?;
     admin.shown(record, &caller).await
 }
@@ -355,8 +355,7 @@ async fn resume(State(admin): State<PeerAdmin>, info: Address, headers: HeaderMa
         NotFound
     )
 )]
-async fn remove(State(admin): State<PeerAdmin>, info: Address, headers: HeaderMap, Named(domain): Named) -> Answer<Message> {
-    let caller = admin.caller(&headers, address(info)).await?;
+async fn remove(State(admin): State<PeerAdmin>, Operator(caller): Operator, Named(domain): Named) -> Answer<Message> {
     admin.peers.remove(&domain).await.map_err(failed(&caller))?;
     Ok(Json(Message { message: "peer removed".into() }))
 }
@@ -381,8 +380,7 @@ async fn remove(State(admin): State<PeerAdmin>, info: Address, headers: HeaderMa
         (status = 413, description = "The body is larger than 64 KiB (`too_large`).", body = ErrorBody)
     )
 )]
-async fn require(State(admin): State<PeerAdmin>, info: Address, headers: HeaderMap, Named(domain): Named, request: Request) -> Answer {
-    let caller = admin.caller(&headers, address(info)).await?;
+async fn require(State(admin): State<PeerAdmin>, Operator(caller): Operator, Named(domain): Named, request: Request) -> Answer {
     let rule: ConformanceRule = body(request, &caller).await?;
     let record = admin.peers.require(&domain, Some(rule)).await.map_err(failed(&caller))?;
     admin.shown(record, &caller).await
@@ -404,8 +402,7 @@ async fn require(State(admin): State<PeerAdmin>, info: Address, headers: HeaderM
         NotFound
     )
 )]
-async fn require_nothing(State(admin): State<PeerAdmin>, info: Address, headers: HeaderMap, Named(domain): Named) -> Answer {
-    let caller = admin.caller(&headers, address(info)).await?;
+async fn require_nothing(State(admin): State<PeerAdmin>, Operator(caller): Operator, Named(domain): Named) -> Answer {
     let record = admin.peers.require(&domain, None).await.map_err(failed(&caller))?;
     admin.shown(record, &caller).await
 }
@@ -430,11 +427,9 @@ async fn require_nothing(State(admin): State<PeerAdmin>, info: Address, headers:
 )]
 async fn publish_conformance(
     State(admin): State<PeerAdmin>,
-    info: Address,
-    headers: HeaderMap,
+    Operator(caller): Operator,
     request: Request,
 ) -> Answer<Data<serde_json::Value>> {
-    let caller = admin.caller(&headers, address(info)).await?;
     let found: NewConformanceResult = body_of(request, &caller, 1024 * 1024).await?;
     let signed = admin.peers.publish_conformance(found).await.map_err(failed(&caller))?;
     Ok(Json(Data { data: signed }))

@@ -32,24 +32,22 @@ async def world(hub, peer) -> dict:
     owned = {"name": "Echo", "system_prompt": "Repeat.", "llm_config": {"provider": "echo"}}
     agents = [(await account.rest("POST", "/api/v1/agents", owned | more))["id"] for account, more in (
         (user, {"visibility": "public", "handle": "fuzzed"}), (user, {}), (admin, {"visibility": "tenant"}), (admin, {}))]
-    gone = [(await account.rest("POST", "/api/v1/agents", owned))["id"] for account in (user, admin) * 6]
-    deleted = [(await account.rest("POST", "/api/v1/agents", owned))["id"] for account in (user, admin) * 6]
+    spent = [(await account.rest("POST", "/api/v1/agents", owned))["id"] for account in (admin, user) * 6]
+    deleted = [(await account.rest("POST", "/api/v1/agents", owned))["id"] for account in (admin, user) * 6]
     for number, agent in enumerate(deleted):
-        await (user, admin)[number % 2].rest("DELETE", f"/api/v1/agents/{agent}")
+        await (admin, user)[number % 2].rest("DELETE", f"/api/v1/agents/{agent}")
     chats = [await user.rest("POST", f"/api/v1/agents/{agents[0]}/chat", {"message": "Hello"}),
              await admin.rest("POST", f"/api/v1/agents/{agents[2]}/chat", {"message": "Hello"})]
     far = await (await peer.register("owner")).create_agent("far")
     forwarded = await admin.rest("POST", f"/api/v1/agents/{far}/chat", {"message": "Hello"})
     # Its model does not answer before the test lets it.
     slow = (await user.rest("POST", "/api/v1/agents", owned | {"visibility": "tenant", "llm_config": {"provider": "ollama", "model": "slow"}}))["id"]
-    waiting = [(await account.rest("POST", f"/api/v1/agents/{slow}/chat", {"message": "Hello", "detach": True}))["id"]
-               for account in (user, admin) * 6]
     grants = [(await user.rest("POST", f"/api/v1/agents/{agents[1]}/grants", {"kind": "jid", "grantee": f"someone-{n}@{hub.domain}"}))["id"]
               for n in range(6)]
     keys = [(await keyholder.rest("POST", "/api/v1/keys", {"name": f"spare {n}"}))["id"] for n in range(6)]
-    tenants = [(await admin.rest("POST", "/v1/admin/tenants", {"name": f"Fuzzed {n}"}))["tenant"]["tenant_id"] for n in range(8)]
-    tokens = [(await admin.rest("POST", f"/v1/admin/tenants/{tenants[0]}/tokens", {"name": f"t{n}"}))["token"]["token_id"] for n in range(4)]
-    response = await admin.rest("POST", "/openai/v1/responses", {"model": "echo", "input": "Hello"})
+    tenants = [(await admin.rest("POST", "/v1/admin/tenants", {"name": f"Fuzzed {n}"}))["tenant"]["tenant_id"] for n in range(12)]
+    tokens = [(await admin.rest("POST", f"/v1/admin/tenants/{tenants[0]}/tokens", {"name": f"t{n}"}))["token"]["token_id"] for n in range(8)]
+    responses = [(await admin.rest("POST", "/openai/v1/responses", {"model": "echo", "input": "Hello"}))["id"] for _ in range(6)]
     run = {"input": {"type": "text", "text": "Hello"}}
     said = [{"role": "user", "content": "Hello"}]
     chat = {"model": "echo", "messages": said}
@@ -60,19 +58,23 @@ async def world(hub, peer) -> dict:
         "key": (await user.rest("POST", "/api/v1/keys", {"name": "fuzzing"}))["secret"],
         "keyholder": keyholder.token,
         "agents": [*agents, "fuzzed", f"fuzzed@{hub.agents_domain}", far],
-        "gone": gone,
+        "changed_agents": spent[:6],
+        "doomed_agents": spent[6:],
         "deleted": deleted,
         "runs": [chat["run_id"] for chat in (*chats, forwarded)],
-        "waiting": waiting,
+        "slow": slow,
         "conversations": [one["id"] for one in (await user.rest("GET", "/api/v1/conversations"))],
         "grants": grants,
         "granting": [agents[1]],
         "keys": keys,
         "users": ids,
-        "tenants": tenants,
+        "tenants": tenants[:4],
+        "doomed_tenants": tenants[4:],
         "token_tenant": [tenants[0]],
-        "tokens": tokens,
-        "responses": [response["id"]],
+        "tokens": tokens[:4],
+        "doomed_tokens": tokens[4:],
+        "responses": responses[:2],
+        "doomed_responses": responses[2:],
         "peers": [peer.domain],
         "peering": PEERING,
         "schemas": ["Agent.schema.json", "V1RunBody.schema.json"],
@@ -80,8 +82,11 @@ async def world(hub, peer) -> dict:
         "names": {
             "agent": "agents", "agent_id": "agents", "run": "runs", "run_id": "runs", "conversation": "conversations", "grant": "grants",
             "key": "keys", "user": "users", "tenant_id": "tenants", "token_id": "tokens", "response_id": "responses", "domain": "peers",
-            "file": "schemas", "delete_agent agent": "gone", "restore_agent agent": "deleted", "update_agent agent": "gone",
-            "cancel_run run": "waiting", "cancel_v1_run run_id": "waiting", "revoke_grant agent": "granting", "list_grants agent": "granting", "create_grant agent": "granting",
+            "file": "schemas", "delete_agent agent": "doomed_agents", "restore_agent agent": "deleted", "update_agent agent": "changed_agents",
+            "delete_tenant tenant_id": "doomed_tenants", "disable_tenant tenant_id": "doomed_tenants",
+            "enable_tenant tenant_id": "doomed_tenants", "revoke_token token_id": "doomed_tokens",
+            "openai_delete_response response_id": "doomed_responses",
+            "revoke_grant agent": "granting", "list_grants agent": "granting", "create_grant agent": "granting",
             "rotate_token tenant_id": "token_tenant", "revoke_token tenant_id": "token_tenant",
         },
         "bodies": {

@@ -2211,6 +2211,8 @@ export interface components {
             action: string;
             /** @description Joins the record to log lines and answers. */
             correlation_id?: string | null;
+            /** @description SHA-256 over the record, `seq` and `prev_hash`. Lower-case hex. */
+            hash?: string | null;
             /** @description More: `severity`, `detail`, `ip_address`, and `record_id`. */
             meta?: {
                 [key: string]: unknown;
@@ -2219,10 +2221,17 @@ export interface components {
             outcome: string;
             /** @description The peer hub that did it. */
             peer_id?: string | null;
+            /** @description Hash of the record before it in the chain; zeros for the first. Lower-case hex. */
+            prev_hash?: string | null;
             /** @description Who did it, as verified: an account, a service, an address of another domain. Absent when nobody was verified. */
             principal_id?: string | null;
             /** @description What it was done to, as `kind/id`; the kind alone when there is no id, and empty when there is no object. */
             resource: string;
+            /**
+             * Format: uint64
+             * @description Number of the record in the chain of its tenant, from 1. Absent for records from before there was one.
+             */
+            seq?: number | null;
             /** @description The tenant concerned. */
             tenant_id: string;
             /** @description When it happened. */
@@ -2770,7 +2779,8 @@ export interface components {
             /** @description What the key is for. */
             name: string;
             /**
-             * @description Scopes of the key; never more than the caller's own. Absent = all of the caller's.
+             * @description Scopes of the key; never more than the caller's own. The aliases of `/v1` (`runs:write`, `events:read`, `events:write`) are taken
+             *     too. Absent = all of the caller's.
              * @default []
              */
             scopes?: string[];
@@ -3802,7 +3812,10 @@ export interface components {
             sequence: number;
             /** @description When it happened. */
             time: components["schemas"]["Ts"];
-            /** @description `run.created`, `run.waiting`, `run.started`, `run.retried`, `tool.call`, `run.completed`, `run.failed`, `run.canceled`; an open set. */
+            /**
+             * @description `run.created`, `run.waiting`, `run.started`, `model.requested`, `tool.call`, `tool.result`, `model.completed`, `step.completed`,
+             *     `run.retried`, `run.completed`, `run.failed`, `run.canceled`; an open set.
+             */
             type: string;
         };
         /** @description `{"data": […]}`: a short list that is given whole. */
@@ -4595,10 +4608,13 @@ export interface components {
             dry_run: boolean;
             /**
              * Format: uint64
-             * @description Most steps. Default 30. A step is one answer of the model, so today every run has one.
+             * @description Most answers of the model and calls of tools of one attempt, together; a run that goes beyond fails with `max_steps_exceeded`. Default 30.
              */
             max_steps: number;
-            /** @description Tier of models that is preferred: `fast`, `balanced`, `premium`. */
+            /**
+             * @description Tier of models that is to answer instead of the agent's own model: `fast`, `balanced`, `premium`. The cheapest model of the tier that the
+             *     tenant and the agent may use is taken, else one of another tier; where there is none the request is refused.
+             */
             model_tier?: string | null;
             /** @description `low`, `normal` (default) or `high`. */
             priority: string;
@@ -4606,7 +4622,7 @@ export interface components {
             stream_events: boolean;
             /**
              * Format: uint64
-             * @description Time for one attempt, in milliseconds; the hub's own limit holds where it is shorter. Default 180,000.
+             * @description Time for one attempt, in milliseconds; the hub's own limit holds where it is shorter, and is then shown. Default 180,000.
              */
             timeout_ms: number;
         };
@@ -4677,11 +4693,12 @@ export interface components {
         /** @description Which tools a run may use. */
         V1Tooling: {
             /**
-             * @description Ids of tools, for instance `tool.echo`; empty = none. `tools` is read in its place where it is absent.
+             * @description Ids of tools, for instance `tool.echo`; empty = none. Of the agent's tools the run may use these alone. `tools` is read in its place
+             *     where it is absent.
              * @default []
              */
             tool_allowlist?: string[];
-            /** @description Tools that are denied, whatever allows them. */
+            /** @description Tools that are denied, whatever allows them: a list of ids, or an object with ids as members. */
             tool_denymap?: unknown;
         };
         /** @description Where an event stands in the trace of its run (W3C Trace Context). */

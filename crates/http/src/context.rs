@@ -51,7 +51,10 @@ pub(crate) async fn context(State(app): State<Arc<HttpState>>, mut request: Requ
 
     let method = method_label(request.method());
     let path = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str).to_owned();
-    request.extensions_mut().insert(Facts { trace, address });
+    let facts = Facts { trace, address };
+    request.extensions_mut().insert(facts);
+    // For the routes that another door brings.
+    request.extensions_mut().insert(facts.origin());
     request.extensions_mut().insert(names.clone());
     let large = declared_length(&request).is_some_and(|length| length > app.options.max_body as u64);
     let span = tracing::info_span!("http", %trace, correlation_id = %names.correlation, method, path);

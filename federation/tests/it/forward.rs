@@ -11,6 +11,7 @@ use aiox_model::{
     run::{RunEvent, RunStatus},
     v1::{federation::TargetSelector, run::RunOptions},
 };
+use aiox_store::audit::Filter;
 use serde_json::{Map, json};
 use tokio::time::timeout;
 
@@ -56,6 +57,8 @@ async fn a_forwarded_run_has_one_log_on_both_hubs_and_after_a_restart() {
     let run = RunId(made.run.id);
     let again = a.runs.forward(&alice, "hub-b.example", "writer", new("hello", Some("k"), RunOptions::default())).await.unwrap();
     assert!(again.replayed && again.run.id == made.run.id);
+    let forwarded = Filter { action: Some("federation.runs.forward".into()), ..Filter::default() };
+    assert_eq!(a.agents.audit(&alice, None, forwarded, 10, 0).await.unwrap().1, 1, "one record, and none for the repetition");
     let task = timeout(Duration::from_secs(10), worker.next()).await.unwrap().unwrap();
     worker.complete(task.run, answer("hi")).await.unwrap();
     assert_eq!(a.ended(run).await.status, RunStatus::Completed);

@@ -7,10 +7,12 @@ Nothing is random here: the n-th call of an operation always gets the same treat
 """
 
 import collections
+import functools
 import itertools
 import json
 import os
 import sys
+import uuid
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -34,7 +36,6 @@ SECURITY = {
 _clients = (f"10.{a}.{b}.{c}" for a, b, c in itertools.product(range(256), range(256), range(1, 255)))
 _newcomers = itertools.count()
 _calls: dict[str, int] = collections.defaultdict(int)
-_unused: dict[str, itertools.cycle] = {}
 
 
 def own(method: str, path: str, body=None, token: str | None = None, may_fail: bool = False):
@@ -46,16 +47,23 @@ def own(method: str, path: str, body=None, token: str | None = None, may_fail: b
     return answer.json().get("data")
 
 
-def fresh(name: str):
-    """The next thing of a kind, each in turn."""
-    return next(_unused.setdefault(name, itertools.cycle(WORLD[name])))
-
-
 def newcomer() -> dict:
     """A new account, for operations that end the session of their caller."""
     account = {"username": f"newcomer-{next(_newcomers)}", "password": "correct horse battery"}
     pair = own("POST", "/api/v1/auth/register", account | {"email": f"{account['username']}@mail.example"})
     return account | pair
+
+
+def count(what: str, case) -> int:
+    """1 for the first case of an operation, and so on. Methods that its path does not have count apart."""
+    name = f"{what} {case.method} {case.operation.label}"
+    _calls[name] += 1
+    return _calls[name]
+
+
+def known(kind: str, case) -> str:
+    """A thing that is there; each operation names all of a kind in turn, beginning with the first."""
+    return WORLD[kind][(count(kind, case) - 1) % len(WORLD[kind])]
 
 
 @schemathesis.auth(refresh_interval=None)
@@ -64,7 +72,7 @@ class Credential:
 
     def get(self, case, _context):
         operation = case.operation.definition.raw.get("operationId")
-        number = _calls[f"credential {operation}"] = _calls[f"credential {operation}"] + 1
+        number = count("credential", case)
         if operation in ("end_session", "change_password"):
             return {"Authorization": f"Bearer {newcomer()['access_token']}"}
         administers = "/admin/" in case.path
@@ -108,30 +116,35 @@ def with_peer(state: str) -> None:
 
 @schemathesis.hook
 def before_call(_context, case, kwargs):
-    """Half of the calls name what is there, every third takes a body that works and changes one member of it."""
+    """Half of the calls name what is there, every third takes a body that works and changes one member of it; the first is right in all."""
     operation = case.operation.definition.raw.get("operationId")
-    number = _calls[operation] = _calls[operation] + 1
+    number = count("call", case)
+    # Not every second one: that is the turn of the user's key.
+    named, working = number % 4 in (1, 2), number % 3 == 1
     if "/auth/" in case.path:
         case.headers = dict(case.headers or {}) | {"X-Forwarded-For": next(_clients)}
-    # Not every second one: that is the turn of the user's key.
-    if number % 4 >= 2 and case.path_parameters:
+    if named and case.path_parameters:
         for name in list(case.path_parameters):
             kind = WORLD["names"].get(f"{operation} {name}") or WORLD["names"].get(name)
             if kind:
-                case.path_parameters[name] = fresh(kind)
-    if operation in WORLD["peering"] and (number % 3 == 0 or number % 4 >= 2):
+                case.path_parameters[name] = known(kind, case)
+    if operation in ("cancel_run", "cancel_v1_run") and named:
+        # A run that has not ended yet: its model waits.
+        run = own("POST", f"/api/v1/agents/{WORLD['slow']}/chat", {"message": "Hello", "detach": True}, WORLD["admin"])
+        case.path_parameters = dict.fromkeys(case.path_parameters, run["id"])
+    if operation in WORLD["peering"] and (named or working):
         with_peer(WORLD["peering"][operation])
     body = WORLD["bodies"].get(operation)
-    if body is not None and number % 3 == 0:
+    if body is not None and working:
         if operation == "refresh_session":
             body["refresh_token"] = newcomer()["refresh_token"]
         body = json.loads(json.dumps(body).replace("{number}", str(number)))
         # Every ninth as it is.
-        if number % 9 and isinstance(case.body, dict) and case.body:
+        if number % 9 != 1 and isinstance(case.body, dict) and case.body:
             member = sorted(case.body)[number % len(case.body)]
             body[member] = case.body[member]
         case.body = body
-    if operation == "delete_tenant" and number % 4 >= 2:
+    if operation == "delete_tenant" and named:
         case.query = {"confirm": case.path_parameters["tenant_id"]}
 
 
@@ -156,3 +169,22 @@ def guarded(_ctx, response, _case):
     assert "x-request-id" in headers
     told = [name for name in ("server", "x-powered-by") if name in headers]
     assert not told, f"the answer tells what the hub is built with: {told}"
+
+
+CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+
+
+@schemathesis.check
+def joined(_ctx, response, _case):
+    """An error's body names the request by the id that the header has, so that both find it in the log."""
+    headers = {name.lower(): values[0] for name, values in response.headers.items()}
+    if response.status_code < 400 or "json" not in headers.get("content-type", ""):
+        return
+    named = json.loads(response.content).get("correlation_id")
+    if named is None:
+        return  # OpenAI's error body has none.
+    if "x-correlation-id" in headers:
+        assert named == headers["x-correlation-id"], named
+    else:
+        number = functools.reduce(lambda number, digit: number * 32 + CROCKFORD.index(digit), named.removeprefix("corr_"), 0)
+        assert uuid.UUID(int=number) == uuid.UUID(headers["x-request-id"]), f"{named} is not {headers['x-request-id']}"
