@@ -8,7 +8,7 @@ use aiox_core::{
 use aiox_store::agents::AgentRow;
 use serde_json::{Map, Value};
 
-use crate::runs::Bounds;
+use crate::bounds::Bounds;
 
 /// The configuration of a stored agent.
 pub(crate) fn parse_config(row: &AgentRow) -> Result<AgentConfig> {

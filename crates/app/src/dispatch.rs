@@ -41,9 +41,10 @@ pub use task::{Task, TaskEvent, TaskOutcome};
 use crate::{
     Replies, Vault,
     agent_config::{Setup, parse_config},
+    bounds::Bounds,
     gateway::lines::{Line, Lines, Served},
     log::Log,
-    runs::{Bounds, is_dry},
+    runs::is_dry,
     urgency::{Candidate, Crew, Holding, Urgency},
 };
 

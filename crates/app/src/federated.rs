@@ -24,7 +24,7 @@ use dashmap::DashMap;
 use serde_json::{Map, json};
 use tokio::sync::Notify;
 
-use crate::{Replies, replies::reply_for, runs::Bounds, whole::whole};
+use crate::{Replies, bounds::Bounds, replies::reply_for, whole::whole};
 
 /// How long an envelope may wait for a peer that is away.
 const EXPIRES_SECONDS: i64 = 30 * 86_400;

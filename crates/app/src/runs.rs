@@ -1,6 +1,5 @@
 //! The one path of a message, whatever the door: [`Runs::submit`]. And everything that reads or watches runs.
 
-mod bounds;
 mod detail;
 mod dry;
 mod follow;
@@ -34,7 +33,6 @@ use uuid::Uuid;
 
 pub(crate) use self::dry::is_dry;
 pub use self::{
-    bounds::{Bounds, ChosenModel},
     detail::Detail,
     from_peer::{PeerEnvelope, Taken},
 };
@@ -46,6 +44,7 @@ use crate::{
     AgentRef, Directory, ModelGateway, Replies, ReplyTo, Target, TenantBook,
     agent_config::{Setup, parse_config},
     audit,
+    bounds::{Bounds, ChosenModel},
     federated::{Federated, NewRemote},
     log::Log,
     replies::reply_for,

@@ -26,7 +26,7 @@ use uuid::Uuid;
 use super::{Allowed, Connected, Heartbeat, Inner, Lease, Lost, Notice, Step, Task, TaskEvent, TaskOutcome, WorkerInfo};
 use crate::{
     agent_config::{Setup, parse_config},
-    runs::Bounds,
+    bounds::Bounds,
     vault::prompt_place,
     whole::whole,
 };

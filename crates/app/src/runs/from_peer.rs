@@ -11,8 +11,8 @@ use futures::StreamExt as _;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{Bounds, NewRun, Runs};
-use crate::{AgentRef, remote::remote_caller};
+use super::{NewRun, Runs};
+use crate::{AgentRef, bounds::Bounds, remote::remote_caller};
 
 /// The identity that a run has at the peer hub that asks for it.
 pub(crate) struct FromPeer {
