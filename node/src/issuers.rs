@@ -50,6 +50,7 @@ fn scopes(names: &[String]) -> Result<Vec<Scope>> {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
     use super::*;
 
