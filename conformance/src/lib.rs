@@ -9,7 +9,8 @@
 //! what it judges: its peer of `aiox-federation/1` is a second implementation, written from the specification.
 //!
 //! To add a case: write the requirement into its chapter, and a function of the same id into the chapter's file below `cases/`.
-//! A test refuses a MUST without a case unless `spec/uncovered.txt` gives a reason, and a case without a requirement.
+//! A test refuses a MUST without a case unless `spec/uncovered.txt` gives a reason, and a case without a requirement. Then break the
+//! requirement in [`mutants`], and see the case fail: `aiox conformance --local --only ID --mutants FILE`.
 #![cfg_attr(test, expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test"))]
 
 mod case;

@@ -4,10 +4,12 @@
 //! which no proxy can read, is broken in the suite's own connections ([`tamper`](crate::tamper)). The case of the broken requirement has to fail on it, and to
 //! pass behind the same proxy when nothing is broken. A suite that a mutant survives is not done.
 
+mod accounts;
 mod answers;
 mod doors;
 mod federation;
 mod forwarding;
+mod gateway;
 mod governance;
 mod hunt;
 mod proxy;
@@ -72,9 +74,19 @@ const fn by_stanza(name: &'static str, breaks: &'static str, stanza: OnStanza) -
 
 /// Every mutant.
 pub fn mutants() -> impl Iterator<Item = &'static Mutant> {
-    [requests::MUTANTS, answers::MUTANTS, streams::MUTANTS, doors::MUTANTS, governance::MUTANTS, forwarding::MUTANTS, federation::MUTANTS]
-        .into_iter()
-        .flatten()
+    [
+        requests::MUTANTS,
+        answers::MUTANTS,
+        streams::MUTANTS,
+        doors::MUTANTS,
+        accounts::MUTANTS,
+        gateway::MUTANTS,
+        governance::MUTANTS,
+        forwarding::MUTANTS,
+        federation::MUTANTS,
+    ]
+    .into_iter()
+    .flatten()
 }
 
 #[cfg(test)]

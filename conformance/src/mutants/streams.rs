@@ -83,6 +83,24 @@ pub(super) const MUTANTS: &[Mutant] = &[
     by_frame("a stream without a cursor begins with the second event", "STR-014", |ask, frame, number, _| {
         if events(ask) && ask.query.is_empty() && number == 1 && is_event(&frame) { vec![] } else { vec![frame] }
     }),
+    by_frame("the first event of a live run is held back", "STR-012", |ask, frame, number, _| {
+        if events(ask) && number == 1 && is_event(&frame) { vec![] } else { vec![frame] }
+    }),
+    by_frame("the second reader of a run misses an event", "STR-018", |ask, frame, number, memory| {
+        memory.count += usize::from(events(ask) && number == 1 && is_event(&frame));
+        if events(ask) && number == 1 && memory.count == 2 { vec![] } else { vec![frame] }
+    }),
+    by_frame("pieces of an answer are lost", "WRK-011", |ask, frame, _, _| {
+        if ask.path.starts_with("/api/v1/runs/") && frame.contains("run.delta") { vec![] } else { vec![frame] }
+    }),
+    by_frame("events of a peer's run are numbered anew", "FED-041", |ask, frame, _, _| {
+        let other = |data: &mut Value| {
+            if data["sequence"] == json!(3) {
+                data["sequence"] = json!(4);
+            }
+        };
+        if ask.path.starts_with("/api/v1/runs/") { vec![edited(&frame, other)] } else { vec![frame] }
+    }),
     by_frame("the last chunk is not followed by [DONE]", "MOD-014", |ask, frame, _, _| {
         if ask.path.ends_with("/chat/completions") && frame.contains("[DONE]") { vec![] } else { vec![frame] }
     }),

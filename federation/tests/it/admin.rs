@@ -100,7 +100,7 @@ async fn only_an_operator_gets_in() {
 async fn a_result_is_published_signed_and_a_peer_can_be_asked_for_one() {
     let (a, b) = (MeshHub::start(Site::new("hub-a.example").await).await, MeshHub::start(Site::new("hub-b.example").await).await);
     let (of_a, of_b) = (Operator::of(&a, Role::PlatformAdmin).await, Operator::of(&b, Role::PlatformAdmin).await);
-    let get = async |base: &str| reqwest::get(format!("{base}/.well-known/aiox-conformance.json")).await.unwrap();
+    let get = async |base: &str| of_a.client.get(format!("{base}/.well-known/aiox-conformance.json")).send().await.unwrap();
     assert_eq!(get(&b.public).await.status(), 404, "nothing is published yet");
 
     let result = json!({
