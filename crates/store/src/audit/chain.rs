@@ -202,6 +202,7 @@ pub async fn verify(db: &mut impl AsDb, tenant: TenantId) -> Result<Verified> {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
     use aiox_model::Ts;
 
