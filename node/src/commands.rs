@@ -11,18 +11,16 @@ use aiox_model::{
 use anyhow::{Context as _, Result, bail};
 use futures::StreamExt as _;
 use serde::Serialize;
-use tokio_util::sync::CancellationToken;
 
 use crate::{
     cli::{Certs, Chat, Peer, Place, Remote, RunCommand, User, Workers},
-    hub::Hub,
+    hub,
     operator::{
         site::{Mesh, Site},
         up::{self, credentials},
     },
     say,
     settings::{self, Configured},
-    supervise::Supervisor,
 };
 
 /// How many of the latest runs are shown.
@@ -233,50 +231,31 @@ pub async fn user(command: User) -> Result<()> {
     std::io::Read::read_to_string(&mut std::io::Read::take(std::io::stdin(), 4096), &mut password)
         .context("the password is read from standard input")?;
     let password = password.trim_end_matches(['\r', '\n']).to_owned();
-    let stop = CancellationToken::new();
-    let tasks = Supervisor::new(stop.clone());
-    let hub = Hub::build(settings::of(&configured)?, &tasks).await?;
-    let made = hub.accounts.seed_user(&email, &username, password.into(), role).await.map_err(|error| anyhow::anyhow!(error.chain()))?;
-    let store = hub.store.clone();
-    drop(hub);
-    stop.cancel();
-    tasks.finish(std::time::Duration::from_secs(5)).await;
-    store.close().await;
+    let made = hub::offline(settings::of(&configured)?, async |hub| {
+        hub.accounts.seed_user(&email, &username, password.into(), role).await.map_err(|error| anyhow::anyhow!(error.chain()))
+    })
+    .await?;
     say::done(&format!("account {} ({}) with role {}", made.username, made.jid, made.role));
     Ok(())
 }
 
 /// `aiox keys rotate`.
 pub async fn rotate_keys(configured: &Configured) -> Result<()> {
-    let stop = CancellationToken::new();
-    let tasks = Supervisor::new(stop.clone());
-    let hub = Hub::build(settings::of(configured)?, &tasks).await?;
     let chained = |error: aiox_core::Error| anyhow::anyhow!(error.chain());
-    for tenant in hub.vault.tenants().await.map_err(chained)? {
-        let done = hub.vault.rotate(tenant).await.map_err(chained)?;
-        say::done(&format!("{tenant}: {done} values sealed with a new key"));
-    }
-    let store = hub.store.clone();
-    drop(hub);
-    stop.cancel();
-    tasks.finish(std::time::Duration::from_secs(5)).await;
-    store.close().await;
-    Ok(())
+    hub::offline(settings::of(configured)?, async |hub| {
+        for tenant in hub.vault.tenants().await.map_err(chained)? {
+            let done = hub.vault.rotate(tenant).await.map_err(chained)?;
+            say::done(&format!("{tenant}: {done} values sealed with a new key"));
+        }
+        Ok(())
+    })
+    .await
 }
 
 /// `aiox workers`.
 pub async fn workers(command: Workers) -> Result<()> {
     let (Workers::Key { configured, .. } | Workers::Revoke { configured, .. } | Workers::List(configured)) = &command;
-    let stop = CancellationToken::new();
-    let tasks = Supervisor::new(stop.clone());
-    let hub = Hub::build(settings::of(configured)?, &tasks).await?;
-    let done = with_credentials(&hub.worker_credentials, command).await;
-    let store = hub.store.clone();
-    drop(hub);
-    stop.cancel();
-    tasks.finish(std::time::Duration::from_secs(5)).await;
-    store.close().await;
-    done
+    hub::offline(settings::of(configured)?, async |hub| with_credentials(&hub.worker_credentials, command).await).await
 }
 
 async fn with_credentials(credentials: &WorkerCredentials, command: Workers) -> Result<()> {

@@ -25,6 +25,8 @@ use aiox_model::TenantId;
 use aiox_store::{Journal, Store, StoreOptions, tenants as tenant_rows};
 use anyhow::{Context as _, Result};
 
+use tokio_util::sync::CancellationToken;
+
 use crate::{identity, issuers, models, no_peers::NoPeers, secrets::Secrets, supervise::Supervisor};
 
 /// The tenant of accounts that register at the hub.
@@ -312,6 +314,21 @@ pub async fn open_store(settings: &Settings) -> Result<Store> {
         Engine::Postgres => StoreOptions::Postgres { url: settings.database.postgres_url()?, connections: settings.database.connections },
     };
     Store::open(options).await.map_err(|error| anyhow::anyhow!(error.chain())).context("the database cannot be opened")
+}
+
+/// Works on a hub without its doors, for a command, and stops everything again.
+pub async fn offline<T>(settings: Settings, work: impl AsyncFnOnce(&Hub) -> Result<T>) -> Result<T> {
+    let stop = CancellationToken::new();
+    let tasks = Supervisor::new(stop.clone());
+    let hub = Hub::build(settings, &tasks).await?;
+    let done = work(&hub).await;
+    let store = hub.store.clone();
+    // Stopped first: a part that ends because nobody uses the hub any more looks like a fault.
+    stop.cancel();
+    drop(hub);
+    tasks.finish(Duration::from_secs(5)).await;
+    store.close().await;
+    done
 }
 
 /// Brings the database up to date.

@@ -117,7 +117,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     by_stanza(
         "nobody sees that an agent writes",
         "XMP-006",
-        |event| !matches!(event, Event::Message(message) if message.chat_state == Some(ChatState::Composing) && message.body.is_none()),
+        |event| !matches!(event, Event::Message(message) if message.chat_state == Some(ChatState::Composing)),
     ),
     by_answer("a bounced message makes a run", "XMP-007", |ask, reply, _| one_run_more(ask, reply)),
     by_answer("a reaction makes a run", "XMP-008", |ask, reply, _| one_run_more(ask, reply)),

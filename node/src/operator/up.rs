@@ -13,7 +13,6 @@ use aiox_core::Role;
 use aiox_model::federation::PeerState;
 use anyhow::{Context as _, Result, bail};
 use owo_colors::OwoColorize as _;
-use tokio_util::sync::CancellationToken;
 
 use super::{
     demo, ejabberd,
@@ -23,11 +22,9 @@ use super::{
     site::{Credentials, Login, Mesh, Site},
 };
 use crate::{
-    hub::Hub,
-    say,
+    hub, say,
     secrets::{hex, write_private},
     settings,
-    supervise::Supervisor,
 };
 
 /// How long a hub may take until it answers; a first start migrates its database.
@@ -227,22 +224,16 @@ async fn seed(site: &Site) -> Result<()> {
         return Ok(());
     }
     let made = credentials(site)?;
-    let stop = CancellationToken::new();
-    let tasks = Supervisor::new(stop.clone());
-    let settings = settings::load(Some(&site.config()), &[])?;
-    let hub = Hub::build(settings, &tasks).await?;
-    for (login, role) in [(&made.admin, Role::PlatformAdmin), (&made.user, Role::User)] {
-        match hub.accounts.seed_user(&login.email, &login.username, login.password.clone().into(), role).await {
-            Ok(_) | Err(aiox_core::Error::Conflict { .. }) => {}
-            Err(error) => bail!("account {}: {}", login.username, error.chain()),
+    hub::offline(settings::load(Some(&site.config()), &[])?, async |hub| {
+        for (login, role) in [(&made.admin, Role::PlatformAdmin), (&made.user, Role::User)] {
+            match hub.accounts.seed_user(&login.email, &login.username, login.password.clone().into(), role).await {
+                Ok(_) | Err(aiox_core::Error::Conflict { .. }) => {}
+                Err(error) => bail!("account {}: {}", login.username, error.chain()),
+            }
         }
-    }
-    let store = hub.store.clone();
-    drop(hub);
-    stop.cancel();
-    tasks.finish(Duration::from_secs(5)).await;
-    store.close().await;
-    Ok(())
+        Ok(())
+    })
+    .await
 }
 
 fn start_dns(mesh: &Mesh) -> Result<()> {
