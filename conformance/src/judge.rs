@@ -76,6 +76,12 @@ pub async fn judge(options: Options, expected: &Expected, progress: impl Fn(Prog
         let ended: Vec<Judgement> = running.buffer_unordered(at_once).map(&told).collect().await;
         judged.extend(ended);
     }
+    for (requirement, case) in jobs {
+        let Some(first) = judged.iter_mut().find(|one| one.id == requirement.id) else { continue };
+        if expected.reason(&requirement.id).is_none() && !world.is_over() {
+            *first = once_more(&world, requirement, *case, first.clone()).await;
+        }
+    }
     let left = world.clean().await;
     judged.sort_by(|a, b| a.id.cmp(&b.id));
     for one in &mut judged {
@@ -90,6 +96,16 @@ pub async fn judge(options: Options, expected: &Expected, progress: impl Fn(Prog
         left,
         took: began.elapsed(),
     })
+}
+
+/// Looks again, alone, at a case that did not pass: it may have been disturbed by the others, which change peers, tenants and limits of
+/// the same hub. The second verdict counts, and the report tells what the first look said.
+async fn once_more(world: &Arc<World>, requirement: &Requirement, case: Case, first: Judgement) -> Judgement {
+    if !matches!(first.verdict, Verdict::Fail | Verdict::Error) {
+        return first;
+    }
+    let second = run(world.clone(), requirement, case).await;
+    Judgement { first_look: first.reason, ..second }
 }
 
 /// Reads the documents that every answer is held against.

@@ -63,6 +63,9 @@ pub struct Judgement {
     pub verdict: Verdict,
     /// Why it is no pass.
     pub reason: Option<String>,
+    /// What a first look found, when the case was looked at twice because it did not pass beside the others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_look: Option<String>,
     /// Why a failure is expected, where it is.
     pub expected: Option<String>,
     /// How long the case took.
@@ -80,6 +83,7 @@ impl Judgement {
             text: requirement.text.clone(),
             verdict,
             reason,
+            first_look: None,
             expected: None,
             took: Duration::ZERO,
             exchanges: Vec::new(),

@@ -34,6 +34,14 @@ pub fn terminal(report: &Report) -> String {
         }
         out.push('\n');
     }
+    let second: Vec<_> = report.judged.iter().filter(|one| one.verdict == Verdict::Pass && one.first_look.is_some()).collect();
+    if !second.is_empty() {
+        out.push_str("Passed at the second look, alone:\n");
+        for one in second {
+            let _ = writeln!(out, "  {} at first: {}", one.id, one.first_look.as_deref().unwrap_or_default());
+        }
+        out.push('\n');
+    }
     if !report.left.is_empty() {
         let _ = writeln!(out, "Left behind:\n  {}\n", report.left.join("\n  "));
     }

@@ -28,6 +28,15 @@ fn the_exit_code_tells_conformant_from_not_and_from_not_judged() {
 }
 
 #[test]
+fn a_second_look_is_told() {
+    let mut report = report(Verdict::Pass, None);
+    assert!(!terminal(&report).contains("second look"));
+    report.judged[0].first_look = Some("a peer was changed meanwhile".into());
+    assert!(terminal(&report).contains("a peer was changed meanwhile"));
+    assert_eq!(report.exit_code(), 0);
+}
+
+#[test]
 fn what_is_written_is_escaped() {
     let report = report(Verdict::Fail, None);
     for text in [junit(&report), html(&report)] {
