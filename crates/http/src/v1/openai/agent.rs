@@ -84,16 +84,17 @@ pub(super) enum Step {
 }
 
 /// The answer as it grows. Live text is only a preview of the stored answer: what of it was missed, or begun anew by another worker,
-/// comes with the end, so that the pieces together always end with the whole answer.
-pub(super) fn progress(app: App, caller: Caller, run: Uuid) -> impl Stream<Item = Step> + Send + 'static {
+/// comes with the end, so that the pieces together always end with the whole answer. Live text of a run at a peer may begin in the
+/// middle of the answer, and what was sent here cannot be taken back: such an answer comes in one piece.
+pub(super) fn progress(app: App, caller: Caller, run: &Run) -> impl Stream<Item = Step> + Send + use<> {
+    let (id, live) = (RunId(run.id), run.peer.is_none());
     async_stream::stream! {
-        let id = RunId(run);
         let mut said = String::new();
         let mut again = false;
         let mut signals = std::pin::pin!(app.runs.follow(id, 0, true));
         while let Some(signal) = signals.next().await {
             match signal {
-                Ok(Signal::Delta(delta)) if !again => {
+                Ok(Signal::Delta(delta)) if live && !again => {
                     said.push_str(&delta.text);
                     yield Step::Delta(delta.text);
                 }

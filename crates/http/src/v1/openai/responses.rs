@@ -288,7 +288,7 @@ async fn of_agent(
     let (run, policy) = agent::submit(&app, &caller, (&request.model, agent), &text, before.conversation, headers).await?;
     let mut draft = Draft { conversation: Some(run.conversation_id), ..Draft::new(app.clone(), caller, &request, request.model.clone()) };
     let mut response = match place {
-        Some(place) => frames::respond(stream::of_agent(draft, run.id, place)),
+        Some(place) => frames::respond(stream::of_agent(draft, run.clone(), place)),
         None => {
             let ended = agent::answer(&app, &run).await?;
             let used = (ended.input_tokens, ended.output_tokens);
