@@ -120,7 +120,7 @@ impl Federated {
     }
 
     /// Adds the envelope that takes a run to its peer.
-    pub(crate) async fn outbound(&self, caller: &Caller, mut accept: Accept, remote: &NewRemote) -> Result<Accept> {
+    pub(crate) async fn outbound(&self, caller: &Caller, mut accept: Box<Accept>, remote: &NewRemote) -> Result<Box<Accept>> {
         let waiting = federation::waiting(&mut self.store.read().await?, &remote.peer).await?;
         if waiting >= OUTBOX_BOUND {
             let retry_after = std::time::Duration::from_secs(60);

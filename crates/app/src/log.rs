@@ -26,7 +26,7 @@ pub(crate) struct Log {
 
 impl Log {
     /// Makes a change durable, with these events, in order. `false`: the run has ended already, or [`Advance::first`] is not next.
-    pub async fn add(&self, mut change: Advance, events: Vec<(&'static str, Value)>) -> Result<bool> {
+    pub fn add(&self, mut change: Advance, events: Vec<(&'static str, Value)>) -> impl Future<Output = Result<bool>> + Send {
         let (run, at) = (change.run, change.at);
         let made = |(kind, payload): (&str, Value)| RunEvent {
             id: self.ids.uuid(),
@@ -39,22 +39,28 @@ impl Log {
         let told: Vec<RunEvent> = events.into_iter().map(made).collect();
         let new = |event: &RunEvent| NewEvent { id: event.id, kind: event.kind.clone(), payload: event.payload.to_string(), at };
         change.events = told.iter().map(new).collect();
-        let Some(last) = self.journal.advance(change).await? else { return Ok(false) };
-        let before = last.saturating_sub(told.len() as u64);
-        for (sequence, event) in (before + 1..).zip(told) {
-            self.watchers.publish(RunId(run), Signal::Event(RunEvent { sequence, ..event })).await;
+        let advanced = self.journal.advance(change);
+        let watchers = Arc::clone(&self.watchers);
+        async move {
+            let Some(last) = advanced.await? else { return Ok(false) };
+            let before = last.saturating_sub(told.len() as u64);
+            for (sequence, event) in (before + 1..).zip(told) {
+                watchers.publish(RunId(run), Signal::Event(RunEvent { sequence, ..event })).await;
+            }
+            Ok(true)
         }
-        Ok(true)
     }
 
     /// Ends what the run has begun, and adds one event behind that, all in one change. `open` is what is known to be open; without it
     /// the log is read. `false`: the run has ended already.
     pub async fn close(&self, change: Advance, open: Option<Open>, end: End<'_>, last: (&'static str, Value)) -> Result<bool> {
-        if let Some(open) = open {
-            let mut events = open.close(end);
-            events.push(last);
-            return self.add(change, events).await;
-        }
+        let Some(open) = open else { return Box::pin(self.close_as_stored(change, end, last)).await };
+        let mut events = open.close(end);
+        events.push(last);
+        self.add(change, events).await
+    }
+
+    async fn close_as_stored(&self, change: Advance, end: End<'_>, last: (&'static str, Value)) -> Result<bool> {
         loop {
             let (open, next) = self.open(change.run).await?;
             let mut events = open.close(end);

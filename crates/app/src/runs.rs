@@ -201,7 +201,7 @@ impl Runs {
                 accept.audit.action = action.into();
                 accept.tenant_limits = self.options.tenants.enter(caller, caller.tenant).await?;
                 let remote = NewRemote { peer, agent_jid: jid, priority: new.priority, bounds: new.bounds };
-                let accept = self.federated.outbound(caller, accept, &remote).await?;
+                let accept: Arc<Accept> = self.federated.outbound(caller, accept, &remote).await?.into();
                 let this = self.clone();
                 whole(async move {
                     let submitted = this.write(accept).await?.run()?;
@@ -276,7 +276,7 @@ impl Runs {
             patience: Duration::from_millis(accept.timeout_ms),
         };
         let plan = dry::is_dry(&accept.event_payload).then(|| setup.plan(agent, &config));
-        let this = self.clone();
+        let (this, accept): (_, Arc<Accept>) = (self.clone(), accept.into());
         whole(async move {
             let mut written = this.write(accept).await?;
             if let Written::Run(submitted) = &mut written
@@ -311,7 +311,7 @@ impl Runs {
         }
     }
 
-    fn accept(&self, caller: &Caller, new: &NewRun, agent_jid: String, conversation: Uuid) -> Result<Accept> {
+    fn accept(&self, caller: &Caller, new: &NewRun, agent_jid: String, conversation: Uuid) -> Result<Box<Accept>> {
         let run = self.ids.uuid();
         let at = self.clock.now();
         let idempotency = new.idempotency_key.as_ref().map(|key| (key.clone(), aiox_crypto::sha256(&form(new)).to_vec()));
@@ -323,7 +323,7 @@ impl Runs {
             first["run_options"] = json!(RunOptions { timeout_ms, ..asked.options.clone() });
         }
         let audit = audit::record(&*self.clock, &*self.ids, caller, ACCEPTED, Some(("run", run.to_string())));
-        Ok(Accept {
+        Ok(Box::new(Accept {
             run,
             tenant: caller.tenant.uuid(),
             agent: None,
@@ -351,28 +351,25 @@ impl Runs {
             audit,
             inbound: None,
             outbound: None,
-        })
+        }))
     }
 
-    async fn write(&self, accept: Accept) -> Result<Written> {
-        let at = accept.at;
-        let mut row = accept.row();
-        let (limits, tenant) = (accept.limits, accept.tenant.into());
-        match self.journal.accept(accept).await? {
+    async fn write(&self, accept: Arc<Accept>) -> Result<Written> {
+        match self.journal.accept(Arc::clone(&accept)).await? {
             Accepted::New => {
-                metrics::counter!("aiox_runs_accepted_total", "door" => row.door.clone()).increment(1);
-                Ok(Written::Run(Box::new(Submitted { run: view(row), replayed: false })))
+                metrics::counter!("aiox_runs_accepted_total", "door" => accept.door).increment(1);
+                Ok(Written::Run(Box::new(Submitted { run: view(accept.row()), replayed: false })))
             }
             Accepted::Replayed(first) => {
-                row = runs::by_id(&mut self.store.read().await?, first).await?.ok_or(Error::NotFound("run"))?;
+                let row = runs::by_id(&mut self.store.read().await?, first).await?.ok_or(Error::NotFound("run"))?;
                 Ok(Written::Run(Box::new(Submitted { run: view(row), replayed: true })))
             }
             Accepted::KeyConflict => Err(Error::conflict("idempotency_conflict", "this idempotency key was used for another request")),
             Accepted::OverQuota(which) => {
                 metrics::counter!("aiox_policy_violations_total", "kind" => violation(which)).increment(1);
-                Err(over_quota(which, at, limits))
+                Err(over_quota(which, accept.at, accept.limits))
             }
-            Accepted::Denied(denied) => Err(self.options.tenants.denied(tenant, denied).await),
+            Accepted::Denied(denied) => Err(self.options.tenants.denied(accept.tenant.into(), denied).await),
             Accepted::Seen { digest, verdict } => Ok(Written::Seen { digest, verdict }),
         }
     }

@@ -235,9 +235,13 @@ impl Store {
     /// # Errors
     /// [`Error::Unavailable`] when none is free within ten seconds.
     pub async fn read(&self) -> Result<Reader> {
+        // Boxed, because a future of the pool has 4 KiB, and every use case's future would carry it about.
         match &self.pools {
-            Pools::Pg { read, .. } => read.acquire().await.map(Reader::Pg),
-            Pools::Lite { read, .. } => read.acquire().await.map(Reader::Lite),
+            Pools::Pg { read, .. } => Box::pin(read.acquire()).await.map(Reader::Pg),
+            Pools::Lite { read, .. } => match read.try_acquire() {
+                Some(free) => Ok(Reader::Lite(free)),
+                None => Box::pin(read.acquire()).await.map(Reader::Lite),
+            },
         }
         .map_err(map)
     }
@@ -255,8 +259,8 @@ impl Store {
     /// As [`begin`](Self::begin), for changes of nothing that is remembered.
     pub(crate) async fn begin_unnoticed(&self) -> Result<Tx> {
         let on = match &self.pools {
-            Pools::Pg { write, .. } => write.begin().await.map(On::Pg),
-            Pools::Lite { write, .. } => write.begin_with("BEGIN IMMEDIATE").await.map(On::Lite),
+            Pools::Pg { write, .. } => Box::pin(write.begin()).await.map(On::Pg),
+            Pools::Lite { write, .. } => Box::pin(write.begin_with("BEGIN IMMEDIATE")).await.map(On::Lite),
         };
         Ok(Tx { on: on.map_err(map)?, change: None })
     }

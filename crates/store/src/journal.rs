@@ -41,7 +41,7 @@ const BATCH: usize = 256;
 const LINGER: Duration = Duration::from_millis(10);
 
 enum Op {
-    Accept(Box<Accept>, oneshot::Sender<Result<Accepted>>),
+    Accept(Arc<Accept>, oneshot::Sender<Result<Accepted>>),
     Advance(Box<Advance>, oneshot::Sender<Result<Option<u64>>>),
     Confirm(Vec<Uuid>, oneshot::Sender<Result<()>>),
 }
@@ -96,20 +96,27 @@ impl Journal {
     ///
     /// # Errors
     /// Database errors; nothing is kept then.
-    pub async fn accept(&self, accept: Accept) -> Result<Accepted> {
-        let row = accept.peer.is_none().then(|| accept.row());
-        let accepted = self.ask(|to| Op::Accept(Box::new(accept), to)).await?;
-        if let (Accepted::New, Some(row)) = (&accepted, row) {
-            self.fresh.keep(row);
+    pub fn accept(&self, accept: impl Into<Arc<Accept>>) -> impl Future<Output = Result<Accepted>> + Send {
+        // Out of the futures of all callers before the first of them is made.
+        let accept = accept.into();
+        let kept = accept.peer.is_none().then(|| Arc::clone(&accept));
+        let fresh = Arc::clone(&self.fresh);
+        let (to, answer) = oneshot::channel();
+        let asked = self.ask(Op::Accept(accept, to), answer);
+        async move {
+            let accepted = asked.await?;
+            if let (Accepted::New, Some(accept)) = (&accepted, kept) {
+                fresh.keep(accept);
+            }
+            Ok(accepted)
         }
-        Ok(accepted)
     }
 
     /// A run of this hub's agents as it was accepted, once, if that was lately. It may have ended since: [`advance`](Self::advance)
     /// tells.
     #[must_use]
     pub fn fresh(&self, run: Uuid) -> Option<RunRow> {
-        self.fresh.take(run)
+        self.fresh.take(run).map(|accept| accept.row())
     }
 
     /// Moves a run on. `None`: it has ended already (or is not known), and nothing was changed. Otherwise the sequence of the last
@@ -117,16 +124,18 @@ impl Journal {
     ///
     /// # Errors
     /// Database errors; nothing is kept then.
-    pub async fn advance(&self, advance: Advance) -> Result<Option<u64>> {
-        self.ask(|to| Op::Advance(Box::new(advance), to)).await
+    pub fn advance(&self, advance: Advance) -> impl Future<Output = Result<Option<u64>>> + Send {
+        let (to, answer) = oneshot::channel();
+        self.ask(Op::Advance(Box::new(advance), to), answer)
     }
 
     /// Removes replies that the XMPP server has confirmed.
     ///
     /// # Errors
     /// Database errors.
-    pub async fn confirm(&self, replies: Vec<Uuid>) -> Result<()> {
-        self.ask(|to| Op::Confirm(replies, to)).await
+    pub fn confirm(&self, replies: Vec<Uuid>) -> impl Future<Output = Result<()>> + Send {
+        let (to, answer) = oneshot::channel();
+        self.ask(Op::Confirm(replies, to), answer)
     }
 
     /// Counters.
@@ -135,11 +144,13 @@ impl Journal {
         &self.stats
     }
 
-    async fn ask<T>(&self, op: impl FnOnce(oneshot::Sender<Result<T>>) -> Op) -> Result<T> {
+    fn ask<T: Send>(&self, op: Op, answer: oneshot::Receiver<Result<T>>) -> impl Future<Output = Result<T>> + Send + use<T> {
         let stopped = || Error::unavailable("shutting_down", "the hub is shutting down");
-        let (to, answer) = oneshot::channel();
-        self.queue.send(op(to)).await.map_err(|_| stopped())?;
-        answer.await.map_err(|_| stopped())?
+        let queue = self.queue.clone();
+        async move {
+            queue.send(op).await.map_err(|_| stopped())?;
+            answer.await.map_err(|_| stopped())?
+        }
     }
 }
 
@@ -176,17 +187,25 @@ async fn run(store: Store, mut work: mpsc::Receiver<Op>, stats: Arc<JournalStats
     }
 }
 
-/// Lets others join a batch: whoever can run now, and for confirmations, which make nobody wait, whoever comes soon.
+/// Lets others join a batch: as long as the tasks that can run now bring more, and for confirmations, which make nobody wait, whoever
+/// comes soon.
 async fn gather(work: &mut mpsc::Receiver<Op>, batch: &mut Vec<Op>) {
-    tokio::task::yield_now().await;
     let until = tokio::time::Instant::now() + LINGER;
     loop {
+        let had = batch.len();
+        tokio::task::yield_now().await;
         while batch.len() < BATCH
             && let Ok(op) = work.try_recv()
         {
             batch.push(op);
         }
-        if batch.len() >= BATCH || !batch.iter().all(|op| matches!(op, Op::Confirm(..))) {
+        if batch.len() >= BATCH {
+            return;
+        }
+        if batch.len() > had {
+            continue;
+        }
+        if !batch.iter().all(|op| matches!(op, Op::Confirm(..))) {
             return;
         }
         match tokio::time::timeout_at(until, work.recv()).await {

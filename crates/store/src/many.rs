@@ -1,8 +1,8 @@
 //! Statements over a list of rows: one text, and one trip to the database, however many rows.
 //!
 //! The rows are a `VALUES` list, which both databases read alike and whose columns are `column1`, `column2`, … in both. Lists are
-//! filled up to a power of two with rows of NULLs, which the statement leaves out by `WHERE column1 IS NOT NULL`: so a handful of
-//! texts serves every size and stays prepared.
+//! filled up to one of [`SIZES`] with rows of NULLs, which the statement leaves out by `WHERE column1 IS NOT NULL`: so a handful of
+//! texts serves every number of rows and stays prepared.
 
 use std::{
     fmt::Write as _,
@@ -15,9 +15,10 @@ use crate::dialect;
 
 /// Rows of one statement at most.
 pub(crate) const MOST: usize = 64;
-const SIZES: usize = MOST.ilog2() as usize + 1;
+/// Rows that a text can have: at most a third of them is filling, because that is bound and read too.
+const SIZES: [usize; 12] = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, MOST];
 
-type Texts = [OnceLock<Arc<str>>; SIZES];
+type Texts = [OnceLock<Arc<str>>; SIZES.len()];
 
 /// A statement with its list of rows left open.
 pub(crate) struct Many {
@@ -30,12 +31,17 @@ pub(crate) struct Many {
 
 impl Many {
     pub(crate) const fn new(sql: &'static str, columns: usize) -> Self {
-        Self { sql, columns, pg: [const { OnceLock::new() }; SIZES], lite: [const { OnceLock::new() }; SIZES] }
+        Self { sql, columns, pg: [const { OnceLock::new() }; SIZES.len()], lite: [const { OnceLock::new() }; SIZES.len()] }
+    }
+
+    /// Place among [`SIZES`] of the text for `rows` rows.
+    fn place(rows: usize) -> usize {
+        SIZES.partition_point(|&size| size < rows).min(SIZES.len() - 1)
     }
 
     /// How many rows the text for `rows` rows has.
-    pub(crate) const fn size(rows: usize) -> usize {
-        rows.next_power_of_two()
+    pub(crate) fn size(rows: usize) -> usize {
+        SIZES[Self::place(rows)]
     }
 
     pub(crate) fn pg(&self, rows: usize) -> AssertSqlSafe<Arc<str>> {
@@ -52,8 +58,8 @@ impl Many {
     }
 
     fn text(&self, texts: &Texts, rows: usize, write: impl FnOnce(usize) -> String) -> AssertSqlSafe<Arc<str>> {
-        let size = Self::size(rows).min(MOST);
-        let text = texts[size.ilog2() as usize].get_or_init(|| write(size).into());
+        let place = Self::place(rows);
+        let text = texts[place].get_or_init(|| write(SIZES[place]).into());
         AssertSqlSafe(Arc::clone(text))
     }
 
@@ -155,11 +161,19 @@ mod tests {
     static ADD: Many = Many::new("INSERT INTO t SELECT column1 FROM {rows} WHERE column1 < ?", 2);
 
     #[test]
+    fn every_number_of_rows_has_room_with_little_filling() {
+        for rows in 1..=MOST {
+            let size = Many::size(rows);
+            assert!(size >= rows && (size - rows) * 3 <= size, "{rows} in {size}");
+        }
+    }
+
+    #[test]
     fn one_text_serves_many_sizes() {
         assert_eq!(&*ADD.pg(1).0, "INSERT INTO t SELECT column1 FROM (VALUES ($1, $2)) AS v WHERE column1 < $3");
         assert_eq!(&*ADD.lite(2).0, "INSERT OR FAIL INTO t SELECT column1 FROM (VALUES (?, ?), (?, ?)) AS v WHERE column1 < ?");
-        assert!(Arc::ptr_eq(&ADD.pg(3).0, &ADD.pg(4).0));
-        assert!(!Arc::ptr_eq(&ADD.pg(4).0, &ADD.pg(5).0));
-        assert!(Arc::ptr_eq(&ADD.lite(33).0, &ADD.lite(MOST).0));
+        assert!(Arc::ptr_eq(&ADD.pg(5).0, &ADD.pg(6).0));
+        assert!(!Arc::ptr_eq(&ADD.pg(6).0, &ADD.pg(7).0));
+        assert!(Arc::ptr_eq(&ADD.lite(49).0, &ADD.lite(MOST).0));
     }
 }

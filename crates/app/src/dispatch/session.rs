@@ -120,7 +120,7 @@ impl WorkerSession {
                 Ok(None) => self.inner.queue.done(waiting.run).await?,
                 Err(error) => {
                     tracing::error!(run = %waiting.run, error = %error.chain(), "a run could not be prepared");
-                    self.spoil(waiting.run, &error).await?;
+                    Box::pin(self.spoil(waiting.run, &error)).await?;
                 }
             }
         }
@@ -155,7 +155,7 @@ impl WorkerSession {
         let agent = inner.remembered.agent(agent.into()).await?.filter(|agent| agent.deleted_at.is_none());
         let Some(agent) = agent else {
             let error = RunError { code: "agent_deleted".into(), message: "the agent was deleted".into(), retryable: false };
-            inner.end(&row, TaskOutcome::failed(error), None).await?;
+            Box::pin(inner.end(&row, TaskOutcome::failed(error), None)).await?;
             return Ok(None);
         };
         let config = parse_config(&agent)?;

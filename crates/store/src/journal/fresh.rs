@@ -2,12 +2,12 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use uuid::Uuid;
 
-use crate::runs::RunRow;
+use super::Accept;
 
 /// Runs that are kept; then the oldest goes.
 const MOST: usize = 1024;
@@ -19,27 +19,27 @@ pub(super) struct Fresh(Mutex<Held>);
 
 #[derive(Default)]
 struct Held {
-    rows: HashMap<Uuid, RunRow>,
+    runs: HashMap<Uuid, Arc<Accept>>,
     /// In the order in which they came; those that were taken are still named.
     order: VecDeque<Uuid>,
 }
 
 impl Fresh {
-    pub(super) fn keep(&self, row: RunRow) {
-        if row.input.len() > MAX_INPUT {
+    pub(super) fn keep(&self, run: Arc<Accept>) {
+        if run.input.len() > MAX_INPUT {
             return;
         }
         let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if held.order.len() >= MOST
             && let Some(oldest) = held.order.pop_front()
         {
-            held.rows.remove(&oldest);
+            held.runs.remove(&oldest);
         }
-        held.order.push_back(row.id);
-        held.rows.insert(row.id, row);
+        held.order.push_back(run.run);
+        held.runs.insert(run.run, run);
     }
 
-    pub(super) fn take(&self, run: Uuid) -> Option<RunRow> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).rows.remove(&run)
+    pub(super) fn take(&self, run: Uuid) -> Option<Arc<Accept>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).runs.remove(&run)
     }
 }
