@@ -20,6 +20,7 @@ use crate::{
     backoff, envelope,
     link::{LinkError, Links},
     local::LocalNode,
+    order::{Order, bounded},
     ports::{Outbox, Outcome, Outgoing},
     roster::Peer,
     token::Operation,
@@ -33,6 +34,8 @@ pub struct Delivery {
     pub links: Arc<Links>,
     /// What waits.
     pub outbox: Arc<dyn Outbox>,
+    /// What came in, which a hello tells.
+    pub order: Arc<Order>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
     /// Randomness for waiting times.
@@ -57,13 +60,15 @@ impl Delivery {
 
     async fn serve(&self, domain: &str, stop: CancellationToken) {
         let mut heard = self.links.roster().heard(domain);
+        let mut wanted = self.links.roster().hello_wanted(domain);
+        wanted.mark_changed();
         let mut failures = 0_u32;
-        let mut greeted = false;
         while !stop.is_cancelled() {
             let step = async {
-                if !greeted {
-                    self.greet(domain).await?;
-                    greeted = true;
+                // Not until it was said: a hello that fails is one more failed contact.
+                if wanted.has_changed().unwrap_or(false) {
+                    wanted.mark_unchanged();
+                    self.greet(domain).await.inspect_err(|_| self.links.roster().want_hello(domain))?;
                 }
                 self.step(domain).await
             };
@@ -78,6 +83,11 @@ impl Delivery {
                     tokio::select! {
                         () = stop.cancelled() => return,
                         () = self.outbox.added(domain) => {}
+                        Ok(()) = wanted.changed() => {
+                            // A bell that rings all the time does not make it talk all the time.
+                            wanted.mark_changed();
+                            sleep(backoff::floor()).await;
+                        }
                         Ok(()) = heard.changed(), if postponed => {
                             sleep(backoff::floor()).await;
                             self.flush(domain).await;
@@ -88,7 +98,7 @@ impl Delivery {
                 }
                 Err(failure) => {
                     failures = failures.saturating_add(1);
-                    greeted = false;
+                    self.links.roster().want_hello(domain);
                     tracing::info!(peer = domain, failures, error = %chain(&failure), "delivery has to wait");
                     metrics::counter!("aiox_federation_delivery_failures_total", "peer" => domain.to_owned()).increment(1);
                     failure.retry_after().unwrap_or_default().max(backoff::wait(failures, self.ids.as_ref()))
@@ -105,14 +115,21 @@ impl Delivery {
         }
     }
 
-    /// Says hello: on start and after the link was down. The peer hears that we are there and flushes its own queue.
+    /// Says hello: on start, after a failed contact, and when an envelope of the peer is missing here. The peer hears that we are there
+    /// and flushes its own queue; each side hears what the other has, and sends again what it lacks.
     async fn greet(&self, domain: &str) -> Result<(), Failure> {
-        let hello =
-            Hello { node: self.local.id.clone(), time: self.clock.now(), profiles: vec![PROFILE_V1.to_owned()], marks: Default::default() };
+        let peer = self.links.roster().peer(domain).ok_or(LinkError::NotActive)?;
+        let theirs = peer.document.nodes.first().map(|node| node.id.clone()).ok_or(LinkError::Endpoint)?;
+        let (asked_at, marks) = (self.clock.now(), self.order.marks(&theirs).await?);
+        let hello = Hello { node: self.local.id.clone(), time: asked_at, profiles: vec![PROFILE_V1.to_owned()], marks };
         let body = serde_json::to_vec(&hello).map_err(aiox_core::Error::internal)?;
         let theirs: Hello = self.links.call(domain, Method::POST, "/fed/v1/hello", Operation::Hello, body.into()).await?;
         let difference = theirs.time.seconds() - self.clock.now().seconds();
         metrics::gauge!("aiox_federation_clock_difference_seconds", "peer" => domain.to_owned()).set(difference as f64);
+        let again = self.outbox.refill(domain, &bounded(theirs.marks), asked_at).await?;
+        if again > 0 {
+            tracing::warn!(peer = domain, envelopes = again, "the peer lacks what it had confirmed; it is sent again");
+        }
         Ok(())
     }
 

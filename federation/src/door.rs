@@ -30,7 +30,8 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     local::LocalNode,
-    ports::{Agents, AuditTrail, Inbox, RunFeed},
+    order::Order,
+    ports::{Agents, AuditTrail, Inbox, Outbox, RunFeed},
     roster::{Peer, Roster},
     tls::PeerIdentity,
     token::{self, Operation},
@@ -52,6 +53,10 @@ pub struct Door {
     pub roster: Arc<Roster>,
     /// Takes envelopes.
     pub inbox: Arc<dyn Inbox>,
+    /// The order of what comes in.
+    pub order: Arc<Order>,
+    /// What goes out: a hello of the peer may show that it lacks something.
+    pub outbox: Arc<dyn Outbox>,
     /// Knows the local agents.
     pub agents: Arc<dyn Agents>,
     /// Reads runs.

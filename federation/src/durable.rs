@@ -1,7 +1,7 @@
 //! The ports over the use cases: nothing is decided here.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -62,6 +62,10 @@ impl Durable {
         Arc::clone(bells.entry(peer.to_owned()).or_default())
     }
 
+    fn cancel(incoming: &Incoming) -> Result<RunCancel> {
+        serde_json::from_str(&incoming.envelope.payload).map_err(malformed)
+    }
+
     async fn apply(&self, incoming: &Incoming, at: Ts) -> Result<Taken> {
         let header = &incoming.envelope.header;
         let agent = header.dest.agent.as_deref().and_then(AgentRef::parse).ok_or(Error::NotFound("agent"))?;
@@ -77,12 +81,12 @@ impl Durable {
             trace: header.trace.clone(),
             agent: agent.clone(),
             verdict: serde_json::to_string(&StoredVerdict { verdict: Verdict::Accepted, at }).map_err(Error::internal)?,
+            conv: header.conv.clone(),
+            seq: header.seq,
         };
-        let payload = &incoming.envelope.payload;
-        let malformed = |_| Error::invalid("payload", "is not what the envelope's type says");
         match header.kind.as_str() {
             envelope_type::RUN_CREATE => {
-                let create: RunCreate = serde_json::from_str(payload).map_err(malformed)?;
+                let create: RunCreate = serde_json::from_str(&incoming.envelope.payload).map_err(malformed)?;
                 let tenant = self.directory.local(&agent).await?.tenant;
                 // The peer's tenant is mapped to one of ours: its runs stay in it.
                 if incoming.tenant != "*" && incoming.tenant.parse() != Ok(tenant) {
@@ -90,12 +94,13 @@ impl Durable {
                 }
                 self.runs.take_create(envelope, create, self.limits).await
             }
-            _ => {
-                let cancel: RunCancel = serde_json::from_str(payload).map_err(malformed)?;
-                self.runs.take_cancel(envelope, cancel, at).await
-            }
+            _ => self.runs.take_cancel(envelope, Self::cancel(incoming)?, at).await,
         }
     }
+}
+
+fn malformed(_: serde_json::Error) -> Error {
+    Error::invalid("payload", "is not what the envelope's type says")
 }
 
 /// An answer as the inbox keeps it.
@@ -129,6 +134,19 @@ impl Inbox for Durable {
             Err(error) if error.retryable() || matches!(error, Error::Internal(_) | Error::Corrupt { .. }) => Err(error),
             Err(error) => Ok(refused(digest, error.code(), at)),
         }
+    }
+    async fn cancel_ahead(&self, incoming: Incoming) -> Result<()> {
+        let run = Self::cancel(&incoming)?.run_id;
+        self.runs.cancel_ahead(incoming.sender.as_str(), run, self.clock.now()).await
+    }
+    async fn mark(&self, origin: &NodeId, conv: &str) -> Result<Option<u64>> {
+        self.runs.mark(origin.as_str(), conv).await
+    }
+    async fn marks(&self, origin: &NodeId, limit: u32) -> Result<BTreeMap<String, u64>> {
+        self.runs.marks(origin.as_str(), limit).await
+    }
+    async fn passed_over(&self, origin: &NodeId, conv: &str, seq: u64) -> Result<()> {
+        self.runs.passed_over(origin.as_str(), conv, seq, self.clock.now()).await
     }
 }
 
@@ -225,6 +243,9 @@ impl Outbox for Durable {
     }
     async fn flush(&self, peer: &str, now: Ts) -> Result<()> {
         self.federated.flush(peer, now).await
+    }
+    async fn refill(&self, peer: &str, marks: &BTreeMap<String, u64>, before: Ts) -> Result<u64> {
+        self.federated.refill(peer, marks, before).await
     }
     async fn added(&self, peer: &str) {
         self.federated.envelope_added(peer).await;

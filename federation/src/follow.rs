@@ -104,6 +104,11 @@ impl Follow {
                 Ok(()) => return,
                 Err(cut) => cut,
             };
+            match &cut {
+                Cut::Link(error) => self.links.noted(domain, error),
+                Cut::Silent => self.links.roster().want_hello(domain),
+                _ => {}
+            }
             // A stream that brought something was a good one.
             failures = if followed.after > before { 1 } else { failures.saturating_add(1) };
             tracing::info!(peer = domain, run = %followed.run, after = followed.after, error = %chain(&cut), "event stream is resumed");

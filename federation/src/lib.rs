@@ -23,6 +23,7 @@ mod leaf;
 pub mod link;
 pub mod listener;
 pub mod local;
+pub mod order;
 pub mod peers;
 pub mod ports;
 pub mod publish;

@@ -120,6 +120,30 @@ impl Links {
         operation: Operation,
         body: Bytes,
     ) -> Result<Response<Incoming>, LinkError> {
+        let answered = self.ask(domain, method, path, operation, body).await;
+        answered.inspect_err(|error| self.noted(domain, error))
+    }
+
+    /// Notes a failed contact: a hello follows, so that a link that comes back is noticed.
+    pub(crate) fn noted(&self, domain: &str, error: &LinkError) {
+        let failed = match error {
+            LinkError::Unreachable(_) | LinkError::TimedOut => true,
+            LinkError::Status { status, .. } => status.is_server_error(),
+            LinkError::NotActive | LinkError::Endpoint | LinkError::Answer | LinkError::Token(_) => false,
+        };
+        if failed {
+            self.roster.want_hello(domain);
+        }
+    }
+
+    async fn ask(
+        &self,
+        domain: &str,
+        method: Method,
+        path: &str,
+        operation: Operation,
+        body: Bytes,
+    ) -> Result<Response<Incoming>, LinkError> {
         let peer = self.roster.peer(domain).ok_or(LinkError::NotActive)?;
         let (mut sender, node, thumbprint) = self.connection(&peer).await?;
         // The connection first, then the token for its certificate: after a rotation an old connection may live on.
@@ -153,12 +177,7 @@ impl Links {
         body: Bytes,
     ) -> Result<T, LinkError> {
         let response = self.send(domain, method, path, operation, body).await?;
-        if !response.status().is_success() {
-            return Err(status_error(&response));
-        }
-        let body = timeout(ANSWER, Limited::new(response.into_body(), MAX_ANSWER).collect()).await.map_err(|_| LinkError::TimedOut)?;
-        let bytes = body.map_err(unreachable)?.to_bytes();
-        serde_json::from_slice(&bytes).map_err(|_| LinkError::Answer)
+        read(response).await.inspect_err(|error| self.noted(domain, error))
     }
 
     async fn connection(&self, peer: &Peer) -> Result<(http2::SendRequest<Full<Bytes>>, NodeId, String), LinkError> {
@@ -214,6 +233,15 @@ impl Links {
         tokio::spawn(drive(connection, verifier, chain, changes, node.clone()));
         Ok(Connection { node: node.clone(), endpoint: endpoint.to_owned(), thumbprint: self.local.thumbprint.clone(), sender })
     }
+}
+
+async fn read<T: DeserializeOwned>(response: Response<Incoming>) -> Result<T, LinkError> {
+    if !response.status().is_success() {
+        return Err(status_error(&response));
+    }
+    let body = timeout(ANSWER, Limited::new(response.into_body(), MAX_ANSWER).collect()).await.map_err(|_| LinkError::TimedOut)?;
+    let bytes = body.map_err(unreachable)?.to_bytes();
+    serde_json::from_slice(&bytes).map_err(|_| LinkError::Answer)
 }
 
 /// Runs a connection until it ends, its last user is gone, or its peer is no longer believed.

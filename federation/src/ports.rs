@@ -1,5 +1,7 @@
 //! What federation needs of the durable side, in its own words.
 
+use std::collections::BTreeMap;
+
 use aiox_core::Result;
 use aiox_model::{
     BareJid, EnvelopeId, RunId, Ts,
@@ -44,6 +46,14 @@ pub trait Inbox: Send + Sync {
     /// Makes the envelope and its one effect durable in one transaction. A copy that arrives at the same time gets the answer of the
     /// first, with the first one's digest. Errors that may pass become a `retry`, others a `refused`, with the error's stable code.
     async fn take(&self, incoming: Incoming) -> Result<Answer>;
+    /// Takes the effect of a cancel whose turn has not come: its run is canceled, now or when it comes. It stays unanswered.
+    async fn cancel_ahead(&self, incoming: Incoming) -> Result<()>;
+    /// The highest `seq` that is here of a conversation of this node, 0 when nothing is. `None`: its order is not kept.
+    async fn mark(&self, origin: &NodeId, conv: &str) -> Result<Option<u64>>;
+    /// The marks of those conversations of this node that moved last, at most `limit`.
+    async fn marks(&self, origin: &NodeId, limit: u32) -> Result<BTreeMap<String, u64>>;
+    /// An envelope was refused for good: nothing has to wait for it.
+    async fn passed_over(&self, origin: &NodeId, conv: &str, seq: u64) -> Result<()>;
 }
 
 /// The agents of this hub.
@@ -115,6 +125,8 @@ pub trait Outbox: Send + Sync {
     async fn postpone(&self, id: EnvelopeId, until: Ts, reason: &str) -> Result<()>;
     /// Makes everything for a peer due at once.
     async fn flush(&self, peer: &str, now: Ts) -> Result<()>;
+    /// Puts back what the peer had confirmed before `before` and that is above its marks. How many envelopes.
+    async fn refill(&self, peer: &str, marks: &BTreeMap<String, u64>, before: Ts) -> Result<u64>;
     /// Returns when something may have been added since the last call.
     async fn added(&self, peer: &str);
 }

@@ -101,7 +101,14 @@ pub struct Roster {
     peers: ArcSwap<HashMap<String, Arc<Peer>>>,
     changed: watch::Sender<u64>,
     /// One per peer domain that was ever active.
-    bells: Mutex<HashMap<String, watch::Sender<u64>>>,
+    bells: Mutex<HashMap<String, Bells>>,
+}
+
+/// Each rises whenever it rings.
+#[derive(Debug, Clone, Default)]
+struct Bells {
+    heard: watch::Sender<u64>,
+    hello: watch::Sender<u64>,
 }
 
 impl fmt::Debug for Roster {
@@ -155,15 +162,25 @@ impl Roster {
 
     /// Authenticated traffic came from a peer: it is there, so what waits for it need not wait longer.
     pub(crate) fn hear(&self, domain: &str) {
-        self.bell(domain).send_modify(|rings| *rings += 1);
+        self.bells(domain).heard.send_modify(|rings| *rings += 1);
     }
 
     /// Changes whenever the peer was heard.
     pub(crate) fn heard(&self, domain: &str) -> watch::Receiver<u64> {
-        self.bell(domain).subscribe()
+        self.bells(domain).heard.subscribe()
     }
 
-    fn bell(&self, domain: &str) -> watch::Sender<u64> {
+    /// A contact with a peer failed, or it has to be told what is missing here: a hello is due.
+    pub(crate) fn want_hello(&self, domain: &str) {
+        self.bells(domain).hello.send_modify(|rings| *rings += 1);
+    }
+
+    /// Changes whenever a hello is due.
+    pub(crate) fn hello_wanted(&self, domain: &str) -> watch::Receiver<u64> {
+        self.bells(domain).hello.subscribe()
+    }
+
+    fn bells(&self, domain: &str) -> Bells {
         let mut bells = self.bells.lock().unwrap_or_else(PoisonError::into_inner);
         bells.entry(domain.to_owned()).or_default().clone()
     }

@@ -20,6 +20,7 @@ use crate::{
     link::Links,
     listener::{self, ListenerLimits},
     local::LocalNode,
+    order::Order,
     peers::{PeerError, Peers},
     publish::{self, Published, Publisher},
     roster::Roster,
@@ -82,6 +83,7 @@ pub struct FederationOptions {
 pub struct Federation {
     outward: Outward,
     durable: Arc<Durable>,
+    order: Arc<Order>,
     peers: Arc<Peers>,
     publisher: Arc<Publisher>,
     guard: Arc<dyn ReplayGuard>,
@@ -115,7 +117,8 @@ impl Federation {
         peers.load().await?;
         let publisher =
             Publisher::new(Arc::clone(&outward.local), options.endpoint.clone(), options.roots.clone(), Arc::clone(&outward.clock));
-        Ok(Self { outward, durable, peers, publisher: Arc::new(publisher), guard, limiter, options })
+        let order = Arc::new(Order::new(durable.clone()));
+        Ok(Self { outward, durable, order, peers, publisher: Arc::new(publisher), guard, limiter, options })
     }
 
     /// The peers, for the operator's commands.
@@ -144,6 +147,8 @@ impl Federation {
             local: Arc::clone(&self.outward.local),
             roster: Arc::clone(&self.outward.roster),
             inbox: self.durable.clone(),
+            order: Arc::clone(&self.order),
+            outbox: self.durable.clone(),
             agents: self.durable.clone(),
             feed: self.durable.clone(),
             guard: Arc::clone(&self.guard),
@@ -165,6 +170,7 @@ impl Federation {
             local: Arc::clone(&self.outward.local),
             links: Arc::clone(&self.outward.links),
             outbox: self.durable.clone(),
+            order: Arc::clone(&self.order),
             clock: Arc::clone(&self.outward.clock),
             ids: Arc::clone(&self.outward.ids),
         });

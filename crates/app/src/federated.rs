@@ -4,7 +4,7 @@
 //! the same on both hubs. The executing hub's events are then mirrored into the local log with their ids and sequences, so every
 //! watcher here sees what a watcher there sees.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use aiox_core::{
     Caller, Error, Result, Scope,
@@ -349,6 +349,27 @@ impl Federated {
         let mut tx = self.store.begin().await?;
         federation::flush(&mut tx, peer, now).await?;
         tx.commit().await
+    }
+
+    /// Sends again what a peer had confirmed before `before` and lacks now, as its marks say: it was restored from a backup.
+    /// Conversations that the marks do not name stay as they are. How many envelopes go again.
+    ///
+    /// # Errors
+    /// Database errors.
+    pub async fn refill(&self, peer: &str, marks: &BTreeMap<String, u64>, before: Ts) -> Result<u64> {
+        let now = self.clock.now();
+        let lost = federation::lost(&mut self.store.read().await?, peer, marks, before, now).await?;
+        if lost.is_empty() {
+            return Ok(0);
+        }
+        let mut again = 0;
+        let mut tx = self.store.begin().await?;
+        for (conv, mark) in marks.iter().filter(|(conv, _)| lost.contains(conv)) {
+            again += federation::send_again(&mut tx, peer, conv, *mark, before, now).await?;
+        }
+        tx.commit().await?;
+        self.of(peer).envelope.notify_one();
+        Ok(again)
     }
 
     // Runs that a peer executes.

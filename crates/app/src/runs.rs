@@ -218,7 +218,7 @@ impl Runs {
         check_input(&new)?;
         match self.directory.resolve(caller, &new.agent).await? {
             Target::Local(agent, _) => Ok(match self.submit_local(caller, new, &agent, Some(identity)).await? {
-                Written::Run(_) => FromPeerResult::New,
+                Written::Run(_) | Written::Canceled => FromPeerResult::New,
                 Written::Seen { digest, verdict } => FromPeerResult::Seen { digest, verdict },
             }),
             // One link only: a hub does not pass a third party's run on.
@@ -359,6 +359,11 @@ impl Runs {
             Accepted::New => {
                 metrics::counter!("aiox_runs_accepted_total", "door" => accept.door).increment(1);
                 Ok(Written::Run(Box::new(Submitted { run: view(accept.row()), replayed: false })))
+            }
+            Accepted::Canceled => {
+                metrics::counter!("aiox_runs_accepted_total", "door" => row.door).increment(1);
+                metrics::counter!("aiox_tasks_completed_total", "status" => "canceled").increment(1);
+                Ok(Written::Canceled)
             }
             Accepted::Replayed(first) => {
                 let row = runs::by_id(&mut self.store.read().await?, first).await?.ok_or(Error::NotFound("run"))?;
@@ -640,6 +645,8 @@ impl Runs {
 /// What the journal made of an accepted run.
 enum Written {
     Run(Box<Submitted>),
+    /// The peer that asks for it had canceled it before: it has ended.
+    Canceled,
     /// The envelope that brought it was here before.
     Seen {
         digest: String,
@@ -650,7 +657,7 @@ impl Written {
     fn run(self) -> Result<Submitted> {
         match self {
             Self::Run(submitted) => Ok(*submitted),
-            Self::Seen { .. } => Err(Error::internal("a run without an envelope was seen before")),
+            Self::Canceled | Self::Seen { .. } => Err(Error::internal("a run without an envelope was seen before")),
         }
     }
 }

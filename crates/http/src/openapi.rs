@@ -11,7 +11,7 @@ use utoipa::openapi::{
 use crate::verbs;
 
 /// Version of the document, apart from the program's: a change since the last release raises it, and `aiox-specgen` says to what.
-const VERSION: &str = "0.2.0";
+const VERSION: &str = "0.3.0";
 
 /// What every document begins with.
 pub(crate) fn base() -> OpenApi {

@@ -14,7 +14,7 @@ use utoipa::openapi::{
 use crate::{canonical, configuration, requirements};
 
 /// Version of `openapi/federation.json`, apart from the program's: a change raises it (`version`).
-const VERSION: &str = "0.2.0";
+const VERSION: &str = "0.3.0";
 
 /// The OpenAPI document of the product listener.
 #[must_use]

@@ -1,5 +1,7 @@
 //! Envelopes on their way out and as they came in.
 
+use std::collections::BTreeMap;
+
 use aiox_core::Result;
 use aiox_model::Ts;
 use uuid::Uuid;
@@ -212,4 +214,47 @@ pub async fn postpone(tx: &mut Tx, id: Uuid, next_at: Ts, reason: &str) -> Resul
 /// Database errors.
 pub async fn flush(tx: &mut Tx, peer: &str, now: Ts) -> Result<u64> {
     exec!(tx, "UPDATE fed_outbox SET next_at = $2 WHERE peer = $1 AND state = 'queued' AND next_at > $2", peer, now.micros())
+}
+
+/// Puts what a peer has lost back into its queue: envelopes of a conversation that it had confirmed before `before` and that are
+/// above its mark. What has expired is left out, for no peer would take it. How many there were.
+///
+/// # Errors
+/// Database errors.
+pub async fn send_again(tx: &mut Tx, peer: &str, conv: &str, mark: u64, before: Ts, now: Ts) -> Result<u64> {
+    exec!(
+        tx,
+        "UPDATE fed_outbox SET state = 'queued', attempts = 0, reason = 'lost', next_at = $5, done_at = NULL \
+         WHERE peer = $1 AND conv = $2 AND seq > $3 AND state = 'delivered' AND done_at < $4 AND expires_at > $5",
+        peer,
+        conv,
+        signed(mark),
+        before.micros(),
+        now.micros()
+    )
+}
+
+/// Of a peer's marks, the conversations in which it has confirmed, before `before`, more than it has.
+///
+/// # Errors
+/// Database errors.
+pub async fn lost(db: &mut impl AsDb, peer: &str, marks: &BTreeMap<String, u64>, before: Ts, now: Ts) -> Result<Vec<String>> {
+    let mut lost = Vec::new();
+    for (conv, mark) in marks {
+        let found = row!(
+            db,
+            (i64,),
+            "SELECT seq FROM fed_outbox WHERE peer = $1 AND conv = $2 AND seq > $3 AND state = 'delivered' AND done_at < $4 \
+             AND expires_at > $5 LIMIT 1",
+            peer,
+            conv,
+            signed(*mark),
+            before.micros(),
+            now.micros()
+        )?;
+        if found.is_some() {
+            lost.push(conv.clone());
+        }
+    }
+    Ok(lost)
 }

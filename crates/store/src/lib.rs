@@ -27,6 +27,7 @@ pub mod idempotency;
 pub mod ingested;
 pub mod keys;
 pub mod ledger;
+pub mod order;
 pub mod outbox;
 pub mod peers;
 pub mod quotas;

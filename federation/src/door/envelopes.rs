@@ -20,16 +20,21 @@ use serde_json::Value;
 use super::{Authenticated, Shared, problem, read_body};
 use crate::{
     documented::{PeerBody, Peered},
-    envelope::{self, Verified},
+    envelope::{self, EnvelopeError, Verified},
+    order::Place,
     ports::{Answer, Incoming},
     tls::PeerIdentity,
     token::Operation,
 };
 
+/// After how many seconds an envelope that waits here may be sent again.
+const HELD_SECONDS: u32 = 2;
+
 /// Deliver envelopes
 ///
-/// 1 to 100 of them, in order per conversation. Each is judged on its own, so that one bad item stops no other, and what is accepted is durable before the answer. The same envelope
-/// may be delivered again: the stored answer follows. The token needs the scope `deliver`.
+/// 1 to 100 of them, in order per conversation. Each is judged on its own, so that one bad item stops no other, and what is accepted is durable before the answer. One that skips a `seq` of its
+/// conversation is `held`, without a receipt, until the missing one comes or 30 seconds have gone by; of a node's, up to 1,000 wait, further ones are answered `retry`. A cancel that
+/// comes before its run cancels the run when it comes. The same envelope may be delivered again: the stored answer follows. The token needs the scope `deliver`.
 #[utoipa::path(
     post,
     path = "/fed/v1/envelopes",
@@ -77,7 +82,7 @@ async fn judge_all(shared: &Shared, who: &Authenticated, envelopes: Vec<Value>) 
             None => lanes.push((conv.to_owned(), vec![(index, document)])),
         }
     }
-    let judged = join_all(lanes.into_iter().map(|(_, lane)| async move {
+    let judged = join_all(lanes.into_iter().map(|(conv, lane)| async move {
         let mut verdicts = Vec::with_capacity(lane.len());
         let mut blocked = false;
         for (index, document) in lane {
@@ -85,6 +90,7 @@ async fn judge_all(shared: &Shared, who: &Authenticated, envelopes: Vec<Value>) 
             let verdict = if blocked { EnvelopeVerdict { id, ..retry("order") } } else { judge(shared, who, document, id).await };
             // What follows an envelope that must come again must come again too, or it would overtake.
             blocked |= verdict.verdict == Verdict::Retry;
+            release(shared, who, &conv).await;
             verdicts.push((index, verdict));
         }
         verdicts
@@ -95,6 +101,21 @@ async fn judge_all(shared: &Shared, who: &Authenticated, envelopes: Vec<Value>) 
         verdicts[index] = verdict;
     }
     verdicts
+}
+
+/// Takes what waited in a conversation and whose turn has come. Its sender hears of it when it sends it again.
+async fn release(shared: &Shared, who: &Authenticated, conv: &str) {
+    let door = &shared.door;
+    loop {
+        match door.order.next(&who.identity.node, conv, door.clock.now()).await {
+            Ok(Some(document)) => {
+                let id = read_id(&document);
+                judge(shared, who, document, id).await;
+            }
+            Ok(None) => return,
+            Err(error) => return tracing::warn!(error = %error.chain(), "held envelopes have to be sent again"),
+        }
+    }
 }
 
 fn read_id(document: &Value) -> Option<EnvelopeId> {
@@ -134,29 +155,83 @@ async fn judge_proven(shared: &Shared, who: &Authenticated, envelope: Verified) 
     if let Some(first) = door.inbox.seen(&who.identity.node, id).await? {
         return Ok(answered(shared, who, id, &digest, &first, true).await);
     }
+    if envelope.header.dest.node != door.local.id {
+        // Its number is one of another hub's.
+        let code = EnvelopeError::Destination.code();
+        shared.denied(who, "federation.envelope", code).await;
+        return Ok(verdict(Verdict::Refused, code));
+    }
+    let (node, conv, seq) = (&who.identity.node, envelope.header.conv.clone(), envelope.header.seq);
+    match door.order.place(node, &conv, seq, door.clock.now()).await? {
+        Place::Next => {}
+        Place::Late(missing) => {
+            tracing::warn!(peer = %node, conv, missing, seq, "envelopes of a peer never came; what follows them is taken");
+            metrics::counter!("aiox_federation_gaps_total", "peer" => node.domain().to_owned()).increment(1);
+            let lost = format!("envelopes {missing} to {} of the conversation {conv} never came", seq - 1);
+            door.audit.record(node.domain(), "federation.gap", "allowed", &lost).await;
+        }
+        Place::Early => return held(shared, who, envelope).await,
+    }
+    let answer = match permitted(shared, who, envelope).await? {
+        Ok(incoming) => {
+            let answer = door.inbox.take(incoming).await?;
+            answered(shared, who, id, &digest, &answer, false).await
+        }
+        Err(refused) => refused,
+    };
+    if answer.verdict == Verdict::Refused {
+        door.inbox.passed_over(node, &conv, seq).await?;
+    }
+    Ok(answer)
+}
+
+/// An envelope that skips a number waits for what is missing. A cancel has its effect all the same.
+async fn held(shared: &Shared, who: &Authenticated, envelope: Verified) -> aiox_core::Result<EnvelopeVerdict> {
+    let (door, node, header) = (&shared.door, &who.identity.node, envelope.header.clone());
+    let document = envelope.document.clone();
+    if header.kind == envelope_type::RUN_CANCEL
+        && let Ok(incoming) = permitted(shared, who, envelope).await?
+    {
+        match door.inbox.cancel_ahead(incoming).await {
+            // What is wrong with it is told when its turn has come.
+            Ok(()) | Err(aiox_core::Error::Invalid { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let Some(first) = door.order.hold(node, &header.conv, header.seq, document, door.clock.now()) else {
+        return Ok(retry("order"));
+    };
+    if first {
+        // Our marks tell the sender what is missing.
+        door.roster.want_hello(node.domain());
+    }
+    Ok(EnvelopeVerdict { retry_after: Some(HELD_SECONDS), ..verdict(Verdict::Held, "order") })
+}
+
+/// What an envelope may do here, or why not.
+async fn permitted(shared: &Shared, who: &Authenticated, envelope: Verified) -> aiox_core::Result<Result<Incoming, EnvelopeVerdict>> {
+    let door = &shared.door;
     if let Err(reason) = envelope::admit(&envelope.header, &who.peer, &door.local.id, door.skew, door.clock.now()) {
         shared.denied(who, "federation.envelope", reason.code()).await;
-        return Ok(verdict(Verdict::Refused, reason.code()));
+        return Ok(Err(verdict(Verdict::Refused, reason.code())));
     }
     let allowed = who.peer.record.operations;
     let (scope, permitted) = match envelope.header.kind.as_str() {
         envelope_type::RUN_CREATE => ("runs:create", allowed.send && may_use(shared, who, &envelope).await?),
         envelope_type::RUN_CANCEL => ("runs:cancel", allowed.cancel),
-        _ => return Ok(verdict(Verdict::Refused, "unknown_type")),
+        _ => return Ok(Err(verdict(Verdict::Refused, "unknown_type"))),
     };
     // What the origin signed is one of the limits: it may have given the subject less than the peer record would allow.
     if !envelope.header.auth.scope.split(' ').any(|given| given == scope) {
         shared.denied(who, "federation.envelope", "scope of the envelope").await;
-        return Ok(verdict(Verdict::Refused, "insufficient_scope"));
+        return Ok(Err(verdict(Verdict::Refused, "insufficient_scope")));
     }
     let tenant = who.peer.local_tenant(envelope.header.tenant.as_deref()).filter(|_| permitted);
     let Some(tenant) = tenant else {
         shared.denied(who, "federation.envelope", "not allowed by the peer record, or no such agent").await;
-        return Ok(verdict(Verdict::Refused, "not_found"));
+        return Ok(Err(verdict(Verdict::Refused, "not_found")));
     };
-    let incoming = Incoming { sender: who.identity.node.clone(), tenant: tenant.to_owned(), envelope };
-    let answer = door.inbox.take(incoming).await?;
-    Ok(answered(shared, who, id, &digest, &answer, false).await)
+    Ok(Ok(Incoming { sender: who.identity.node.clone(), tenant: tenant.to_owned(), envelope }))
 }
 
 async fn may_use(shared: &Shared, who: &Authenticated, envelope: &Verified) -> aiox_core::Result<bool> {

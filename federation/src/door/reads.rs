@@ -1,6 +1,6 @@
 //! Small reads: hello, capabilities, directory, history.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use aiox_crypto::jws;
 use aiox_model::{
@@ -20,15 +20,20 @@ use super::{Shared, failed, not_found, problem, read_body};
 use crate::{
     documented::{PeerBody, PeerHidden, Peered},
     envelope::speaks_for,
+    order::bounded,
     tls::PeerIdentity,
     token::Operation,
 };
+
+/// A receipt may overtake a hello by this much.
+const SETTLED_SECONDS: i64 = 30;
 
 type Identity = Option<Extension<PeerIdentity>>;
 
 /// Say hello
 ///
-/// Both sides tell their node id, their clock and the federation profiles that they speak. The token needs the scope `hello`.
+/// Both sides tell their node id, their clock, the federation profiles that they speak, and in `marks` the highest `seq` that they have of the other's conversations: of up to
+/// 1,000, first those that wait for an envelope, then those that moved last. Who has lost something gets it again. The token needs the scope `hello`.
 #[utoipa::path(
     post,
     path = "/fed/v1/hello",
@@ -60,9 +65,17 @@ pub(super) async fn hello(State(shared): State<Arc<Shared>>, identity: Identity,
     if !theirs.profiles.iter().any(|profile| profile == PROFILE_V1) {
         return problem(StatusCode::CONFLICT, "version_mismatch");
     }
-    let door = &shared.door;
-    Json(Hello { node: door.local.id.clone(), time: door.clock.now(), profiles: vec![PROFILE_V1.to_owned()], marks: BTreeMap::new() })
-        .into_response()
+    let (door, now) = (&shared.door, shared.door.clock.now());
+    // What was confirmed just now can be younger than these marks.
+    let refilled = door.outbox.refill(who.identity.node.domain(), &bounded(theirs.marks), now.plus_seconds(-SETTLED_SECONDS)).await;
+    let marks = match refilled {
+        Ok(_) => door.order.marks(&who.identity.node).await,
+        Err(error) => Err(error),
+    };
+    match marks {
+        Ok(marks) => Json(Hello { node: door.local.id.clone(), time: now, profiles: vec![PROFILE_V1.to_owned()], marks }).into_response(),
+        Err(error) => failed(&error),
+    }
 }
 
 /// Read what this peer may do

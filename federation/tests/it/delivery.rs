@@ -10,7 +10,9 @@ use std::{
 
 use aiox_federation::{
     delivery::Delivery,
+    link::LinkError,
     ports::{Outcome, Outgoing},
+    token::Operation,
 };
 use aiox_model::{EnvelopeId, Ts, federation::PeerState};
 use serde_json::Value;
@@ -21,8 +23,8 @@ use crate::{
     hub::{Hub, two},
 };
 
-struct Sending {
-    outbox: Arc<MemoryOutbox>,
+pub struct Sending {
+    pub outbox: Arc<MemoryOutbox>,
     stop: CancellationToken,
 }
 impl Drop for Sending {
@@ -31,12 +33,13 @@ impl Drop for Sending {
     }
 }
 
-fn sending(hub: &Hub, outbox: Arc<MemoryOutbox>) -> Sending {
+pub fn sending(hub: &Hub, outbox: Arc<MemoryOutbox>) -> Sending {
     let stop = CancellationToken::new();
     let delivery = Delivery {
         local: hub.local.clone(),
         links: hub.links.clone(),
         outbox: outbox.clone(),
+        order: hub.order.clone(),
         clock: hub.clock.clone(),
         ids: Arc::new(TestIds),
     };
@@ -170,4 +173,25 @@ async fn a_restarted_sender_sends_again_and_nothing_happens_twice() {
     let sending = sending(&a, outbox);
     assert!(matches!(sending.outbox.settled(&[id]).await[&id], Outcome::Delivered(Some(_))));
     assert_eq!(b.inbox.effects.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_hello_follows_any_failed_contact() {
+    let (a, b) = two().await;
+    // Nobody listens there.
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let sending = sending(&a, Arc::default());
+    let mut hellos = b.outbox.refills.subscribe();
+    let mut greeted = async |times: usize| {
+        tokio::time::timeout(Duration::from_secs(10), hellos.wait_for(|hellos| hellos.len() >= times)).await.unwrap().unwrap();
+    };
+    greeted(1).await;
+    for (times, operation, path) in [(2, Operation::Directory, "/fed/v1/directory"), (3, Operation::Stream, "/fed/v1/runs/x/events")] {
+        a.trusts(&b, |record| record.document["nodes"][0]["endpoint"] = format!("https://{closed}").into());
+        let failed = a.links.send("hub-b.example", http::Method::GET, path, operation, Default::default()).await;
+        assert!(matches!(failed, Err(LinkError::Unreachable(_))), "{failed:?}");
+        a.trusts(&b, |_| {});
+        greeted(times).await;
+    }
+    assert!(sending.outbox.sent.lock().unwrap().is_empty(), "nothing was delivered meanwhile");
 }

@@ -94,6 +94,9 @@ pub struct MemoryInbox {
     pub effects: Mutex<Vec<Incoming>>,
     pub retries: AtomicU32,
     pub changed: Notify,
+    pub marks: Mutex<BTreeMap<(NodeId, String), u64>>,
+    /// Ids of cancels that had their effect before their turn.
+    pub ahead: Mutex<Vec<EnvelopeId>>,
 }
 #[async_trait]
 impl Inbox for MemoryInbox {
@@ -107,10 +110,29 @@ impl Inbox for MemoryInbox {
         let key = (incoming.sender.clone(), incoming.envelope.header.id);
         let digest = incoming.envelope.digest.clone();
         let answer = Answer { digest, verdict: Verdict::Accepted, code: None, at: SystemClock.now() };
+        self.passed_over(&incoming.sender, &incoming.envelope.header.conv, incoming.envelope.header.seq).await?;
         self.answers.lock().unwrap().insert(key, answer.clone());
         self.effects.lock().unwrap().push(incoming);
         self.changed.notify_one();
         Ok(answer)
+    }
+    async fn cancel_ahead(&self, incoming: Incoming) -> Result<()> {
+        self.ahead.lock().unwrap().push(incoming.envelope.header.id);
+        Ok(())
+    }
+    async fn mark(&self, origin: &NodeId, conv: &str) -> Result<Option<u64>> {
+        Ok(Some(self.marks.lock().unwrap().get(&(origin.clone(), conv.to_owned())).copied().unwrap_or_default()))
+    }
+    async fn marks(&self, origin: &NodeId, limit: u32) -> Result<BTreeMap<String, u64>> {
+        let marks = self.marks.lock().unwrap();
+        let of = marks.iter().filter(|((node, _), _)| node == origin).map(|((_, conv), seq)| (conv.clone(), *seq));
+        Ok(of.take(limit as usize).collect())
+    }
+    async fn passed_over(&self, origin: &NodeId, conv: &str, seq: u64) -> Result<()> {
+        let mut marks = self.marks.lock().unwrap();
+        let mark = marks.entry((origin.clone(), conv.to_owned())).or_default();
+        *mark = seq.max(*mark);
+        Ok(())
     }
 }
 
@@ -201,11 +223,19 @@ pub struct MemoryOutbox {
     pub items: Mutex<BTreeMap<u64, (Outgoing, Ts)>>,
     pub outcomes: watch::Sender<HashMap<EnvelopeId, Outcome>>,
     pub sent: Mutex<HashMap<EnvelopeId, u32>>,
+    /// Marks that the peer told, one entry per hello.
+    pub refills: watch::Sender<Vec<BTreeMap<String, u64>>>,
     added: Notify,
 }
 impl Default for MemoryOutbox {
     fn default() -> Self {
-        Self { items: Mutex::default(), outcomes: watch::Sender::new(HashMap::new()), sent: Mutex::default(), added: Notify::new() }
+        Self {
+            items: Mutex::default(),
+            outcomes: watch::Sender::new(HashMap::new()),
+            sent: Mutex::default(),
+            refills: watch::Sender::new(vec![]),
+            added: Notify::new(),
+        }
     }
 }
 impl MemoryOutbox {
@@ -260,6 +290,10 @@ impl Outbox for MemoryOutbox {
             *at = until;
         }
         Ok(())
+    }
+    async fn refill(&self, _: &str, marks: &BTreeMap<String, u64>, _: Ts) -> Result<u64> {
+        self.refills.send_modify(|refills| refills.push(marks.clone()));
+        Ok(0)
     }
     async fn flush(&self, _: &str, now: Ts) -> Result<()> {
         self.items.lock().unwrap().values_mut().for_each(|(_, at)| *at = (*at).min(now));

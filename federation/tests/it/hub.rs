@@ -16,6 +16,7 @@ use aiox_federation::{
     link::Links,
     listener::{self, ListenerLimits},
     local::LocalNode,
+    order::Order,
     peers::Allowances,
     roster::Roster,
     trust::{self, Publication},
@@ -41,7 +42,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::doubles::{Audit, Limiter, MemoryFeed, MemoryGuard, MemoryInbox, TestClock, TestIds, TwoAgents};
+use crate::doubles::{Audit, Limiter, MemoryFeed, MemoryGuard, MemoryInbox, MemoryOutbox, TestClock, TestIds, TwoAgents};
 
 pub type Pair = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
@@ -71,6 +72,8 @@ pub struct Hub {
     pub limiter: Arc<Limiter>,
     pub audit: Arc<Audit>,
     pub inbox: Arc<MemoryInbox>,
+    pub order: Arc<Order>,
+    pub outbox: Arc<MemoryOutbox>,
     pub feed: Arc<MemoryFeed>,
     pub address: SocketAddr,
     pub stop: CancellationToken,
@@ -103,6 +106,7 @@ impl Hub {
         let local = Arc::new(LocalNode::new(pair.0.clone(), pair.1.clone_key(), &token, &envelope).unwrap());
         let (roster, clock) = (Arc::new(Roster::default()), Arc::new(TestClock::default()));
         let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let inbox = Arc::<MemoryInbox>::default();
         Self {
             domain: domain.to_owned(),
             node: local.id().clone(),
@@ -118,7 +122,9 @@ impl Hub {
             guard: Arc::default(),
             limiter: Arc::default(),
             audit: Arc::default(),
-            inbox: Arc::default(),
+            order: Arc::new(Order::new(inbox.clone())),
+            inbox,
+            outbox: Arc::default(),
             feed: Arc::default(),
             address: socket.local_addr().unwrap(),
             stop: CancellationToken::new(),
@@ -132,6 +138,8 @@ impl Hub {
             local: self.local.clone(),
             roster: self.roster.clone(),
             inbox: self.inbox.clone(),
+            order: self.order.clone(),
+            outbox: self.outbox.clone(),
             agents: Arc::new(TwoAgents(self.domain.clone())),
             feed: self.feed.clone(),
             guard: self.guard.clone(),

@@ -12,6 +12,7 @@ mod handshake;
 mod hub;
 mod mesh;
 mod mesh_hub;
+mod order;
 mod peers;
 mod tokens;
 mod vectors;

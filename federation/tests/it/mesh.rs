@@ -145,3 +145,34 @@ async fn a_run_goes_on_over_a_crash_of_the_asking_hub() {
     assert_eq!(events.iter().map(|event| event.sequence).collect::<Vec<_>>(), (1..=WHOLE.len() as u64).collect::<Vec<_>>());
     assert_eq!(b.runs.follow(run, 0, false).count().await, WHOLE.len());
 }
+
+#[tokio::test]
+async fn a_hub_restored_from_a_backup_gets_again_what_it_lost() {
+    let (a, b) = two().await;
+    let (alice, bob) = (a.user("alice").await, b.user("bob").await);
+    b.agent(&bob, "writer", Visibility::Mesh).await;
+    let worker = b.worker();
+    let first = a.ask(&alice, WRITER, "one").await.unwrap();
+    let task = timeout(Duration::from_secs(10), worker.next()).await.unwrap().unwrap();
+    worker.complete(task.run, answer("one")).await.unwrap();
+    a.ended(first).await;
+    let b = b.crash().await;
+    let backup = b.backup();
+    let b = MeshHub::start(b).await;
+    let worker = b.worker();
+    let second = a.ask(&alice, WRITER, "two").await.unwrap();
+    let mut watched = pin!(a.runs.follow(second, 0, false));
+    timeout(Duration::from_secs(20), worker.next()).await.unwrap().unwrap();
+    // Hub A has the receipt once it follows.
+    timeout(Duration::from_secs(20), watched.by_ref().take(2).count()).await.unwrap();
+    let b = b.crash().await;
+    b.restore(backup);
+    let b = MeshHub::start(b).await;
+    let worker = b.worker();
+    let task = timeout(Duration::from_secs(20), worker.next()).await.unwrap().unwrap();
+    assert_eq!((task.run, task.message.as_str()), (second.uuid(), "two"), "that alone");
+    worker.complete(task.run, answer("two")).await.unwrap();
+    let done = a.ended(second).await;
+    assert_eq!((done.status, done.output.as_deref()), (RunStatus::Completed, Some("two")));
+    assert_eq!(b.ended(first).await.output.as_deref(), Some("one"), "and nothing twice");
+}

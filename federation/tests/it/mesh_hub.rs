@@ -74,6 +74,23 @@ impl Site {
     fn database(&self) -> PathBuf {
         self.directory.path().join("hub.db")
     }
+
+    /// The database of a stopped hub.
+    pub fn backup(&self) -> Vec<(PathBuf, Vec<u8>)> {
+        let files = std::fs::read_dir(self.directory.path()).unwrap().map(|file| file.unwrap().path());
+        let of_the_database = files.filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with("hub.db"));
+        of_the_database.map(|path| (path.clone(), std::fs::read(path).unwrap())).collect()
+    }
+
+    /// Puts a stopped hub back to where it was.
+    pub fn restore(&self, backup: Vec<(PathBuf, Vec<u8>)>) {
+        for (path, _) in self.backup() {
+            std::fs::remove_file(path).unwrap();
+        }
+        for (path, bytes) in backup {
+            std::fs::write(path, bytes).unwrap();
+        }
+    }
 }
 
 pub struct MeshHub {

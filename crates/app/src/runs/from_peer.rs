@@ -1,18 +1,23 @@
 //! Runs that a peer hub asks for.
 
+use std::collections::BTreeMap;
+
 use aiox_core::{Door, Error, Result, ports::Signal, quota::Limits, run::Priority};
 use aiox_model::{
     BareJid, EnvelopeId, EventId, RunId, TraceId, Ts,
     federation::{RunCancel, RunCreate},
-    run::HistoryMessage,
+    run::{HistoryMessage, RunStatus},
 };
-use aiox_store::{Inbound, federation, peers, runs};
+use aiox_store::{Accepted, Advance, Ending, Inbound, NewEvent, federation, order, peers, runs};
 use futures::StreamExt as _;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{NewRun, Runs};
 use crate::{AgentRef, bounds::Bounds, remote::remote_caller};
+
+/// A cancel waits for its run this long: an envelope expires before.
+const CANCEL_WAITS_SECONDS: i64 = 31 * 86_400;
 
 /// The identity that a run has at the peer hub that asks for it.
 pub(crate) struct FromPeer {
@@ -46,6 +51,10 @@ pub struct PeerEnvelope {
     pub agent: AgentRef,
     /// The verdict to repeat for copies (JSON).
     pub verdict: String,
+    /// Its conversation.
+    pub conv: String,
+    /// Its place there.
+    pub seq: u64,
 }
 
 /// What became of an envelope.
@@ -98,7 +107,7 @@ impl Runs {
             event: create.event_id.map_or_else(|| envelope.id.uuid(), EventId::uuid),
             event_payload: create.other.get("event").cloned().unwrap_or_else(|| json!({ "status": "queued" })).to_string(),
             created_at: envelope.created,
-            inbound: inbound(&envelope),
+            inbound: Inbound { canceled: Some(self.canceled(create.run_id.uuid())), ..inbound(&envelope) },
         };
         match self.submit_from_peer(&caller, new, identity).await? {
             FromPeerResult::New => Ok(Taken::Accepted),
@@ -106,27 +115,97 @@ impl Runs {
         }
     }
 
-    /// Takes a cancel from a peer. A run that the peer did not ask for is not found; one that has ended stays as it is.
+    /// How a run ends whose cancel came before it.
+    fn canceled(&self, run: Uuid) -> Advance {
+        let at = self.clock.now();
+        let payload = json!({ "status": "canceled" }).to_string();
+        let ending = Ending {
+            status: RunStatus::Canceled,
+            output: None,
+            error: None,
+            model_used: None,
+            input_tokens: 0,
+            output_tokens: 0,
+            message: self.ids.uuid(),
+            reply: None,
+        };
+        let event = NewEvent { id: self.ids.uuid(), kind: "run.canceled".into(), payload, at };
+        Advance { events: vec![event], ending: Some(ending), ..Advance::new(run, at) }
+    }
+
+    /// Takes a cancel from a peer. A run that has ended stays as it is. A run that this peer did not ask for, or not yet, is canceled
+    /// when it comes; whether another one has it cannot be told from the answer.
     ///
     /// # Errors
-    /// [`Error::NotFound`], database errors; nothing of the envelope is kept then.
+    /// [`Error::Limited`] when too many cancels of this peer wait for their runs, database errors; nothing of the envelope is kept then.
     pub async fn take_cancel(&self, envelope: PeerEnvelope, cancel: RunCancel, now: Ts) -> Result<Taken> {
-        let store = &self.store;
-        if !peers::asked_for_run(&mut store.read().await?, &envelope.origin, cancel.run_id.uuid()).await? {
-            return Err(Error::NotFound("run"));
+        Ok(self.cancel_for_peer(&envelope.origin, cancel.run_id, Some(&inbound(&envelope)), now).await?.unwrap_or(Taken::Accepted))
+    }
+
+    /// Cancels a run, now or when it comes, for a cancel whose own turn has not come. Its envelope stays unanswered.
+    ///
+    /// # Errors
+    /// As [`take_cancel`](Self::take_cancel).
+    pub async fn cancel_ahead(&self, origin: &str, run: RunId, now: Ts) -> Result<()> {
+        self.cancel_for_peer(origin, run, None, now).await.map(drop)
+    }
+
+    async fn cancel_for_peer(&self, origin: &str, run: RunId, inbound: Option<&Inbound>, now: Ts) -> Result<Option<Taken>> {
+        let run = run.uuid();
+        loop {
+            let known = peers::asked_for_run(&mut self.store.read().await?, origin, run).await?;
+            if known {
+                let row = runs::by_id(&mut self.store.read().await?, run).await?.ok_or(Error::NotFound("run"))?;
+                // The effect first: it is the same however often it happens, and a crash in between must not lose it.
+                if !row.status.is_final() {
+                    self.end_canceled(&row, None).await?;
+                }
+            }
+            let mut tx = self.store.begin().await?;
+            order::one_at_a_time(&mut tx).await?;
+            if !known && peers::asked_for_run(&mut tx, origin, run).await? {
+                // It came just now, and saw no cancel.
+                continue;
+            }
+            if let Some(inbound) = inbound {
+                if let Some(Accepted::Seen { digest, verdict }) = federation::receive(&mut tx, inbound, now).await? {
+                    return Ok(Some(Taken::Seen { digest, verdict }));
+                }
+                order::raise(&mut tx, origin, &inbound.conv, inbound.seq, now).await?;
+            }
+            if !known && !order::await_run(&mut tx, origin, run, now.plus_seconds(CANCEL_WAITS_SECONDS), now).await? {
+                let retry_after = std::time::Duration::from_secs(60);
+                return Err(Error::Limited { code: "rate_limited", message: "too many cancels wait for their runs".into(), retry_after });
+            }
+            tx.commit().await?;
+            return Ok(None);
         }
-        let row = runs::by_id(&mut store.read().await?, cancel.run_id.uuid()).await?.ok_or(Error::NotFound("run"))?;
-        // The effect first: it is the same however often it happens, and a crash in between must not lose it.
-        if !row.status.is_final() {
-            self.end_canceled(&row, None).await?;
-        }
-        let mut tx = store.begin().await?;
-        let seen = federation::receive(&mut tx, &inbound(&envelope), now).await?;
-        tx.commit().await?;
-        if let Some(aiox_store::Accepted::Seen { digest, verdict }) = seen {
-            return Ok(Taken::Seen { digest, verdict });
-        }
-        Ok(Taken::Accepted)
+    }
+
+    /// The highest `seq` that is here of a conversation of a peer's node. `None`: its order is not kept.
+    ///
+    /// # Errors
+    /// Database errors.
+    pub async fn mark(&self, origin: &str, conv: &str) -> Result<Option<u64>> {
+        order::mark(&mut self.store.read().await?, origin, conv).await
+    }
+
+    /// The marks of the conversations of a peer's node that moved last; at most `limit`.
+    ///
+    /// # Errors
+    /// Database errors.
+    pub async fn marks(&self, origin: &str, limit: u32) -> Result<BTreeMap<String, u64>> {
+        order::latest(&mut self.store.read().await?, origin, limit).await
+    }
+
+    /// Notes that an envelope was refused for good, so that nothing waits for it.
+    ///
+    /// # Errors
+    /// Database errors.
+    pub async fn passed_over(&self, origin: &str, conv: &str, seq: u64, now: Ts) -> Result<()> {
+        let mut tx = self.store.begin().await?;
+        order::raise(&mut tx, origin, conv, seq, now).await?;
+        tx.commit().await
     }
 
     /// A run that this peer node asked for, watched from after a sequence. `None`: it has ended and nothing comes after.
@@ -174,5 +253,8 @@ fn inbound(envelope: &PeerEnvelope) -> Inbound {
         digest: envelope.digest.clone(),
         envelope: envelope.document.clone(),
         verdict: envelope.verdict.clone(),
+        conv: envelope.conv.clone(),
+        seq: envelope.seq,
+        canceled: None,
     }
 }

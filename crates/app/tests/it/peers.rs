@@ -55,6 +55,8 @@ fn envelope(world: &World, node: &str, agent: AgentRef, id: EnvelopeId) -> PeerE
         trace: None,
         agent,
         verdict: "\"accepted\"".into(),
+        conv: "c".into(),
+        seq: 1,
     }
 }
 
@@ -215,20 +217,98 @@ both_dbs!(a_peer_cancels_only_what_it_asked_for, |db| async move {
     let cancel = |run| RunCancel { run_id: run, reason: None };
     let id = || EnvelopeId(Uuid::from_u128(world.fresh().as_u128()));
     for run in [mine, RunId(world.fresh())] {
-        let error = world.runs.take_cancel(envelope(&world, NODE, name.clone(), id()), cancel(run), now(&world)).await.unwrap_err();
-        assert_eq!(error.to_string(), "run not found");
+        // A run of somebody else and one that may come look the same.
+        let taken = world.runs.take_cancel(envelope(&world, NODE, name.clone(), id()), cancel(run), now(&world)).await.unwrap();
+        assert_eq!(taken, Taken::Accepted);
     }
     assert_eq!(world.runs.get(&alice, mine).await.unwrap().status, RunStatus::Queued);
     let theirs = RunId(world.fresh());
     let create = RunCreate { run_id: theirs, input: "x".into(), conversation_id: None, event_id: None, other: serde_json::Map::new() };
     world.runs.take_create(envelope(&world, NODE, name.clone(), id()), create, alice.limits).await.unwrap();
     let foreign = envelope(&world, "spiffe://hub-c.example/node/n1", name.clone(), id());
-    assert_eq!(world.runs.take_cancel(foreign, cancel(theirs), now(&world)).await.unwrap_err().code(), "not_found");
+    assert_eq!(world.runs.take_cancel(foreign, cancel(theirs), now(&world)).await.unwrap(), Taken::Accepted);
+    assert_eq!(world.kinds(theirs).await, ["run.created"]);
     let once = id();
     let asked = envelope(&world, NODE, name.clone(), once);
     assert_eq!(world.runs.take_cancel(asked.clone(), cancel(theirs), now(&world)).await.unwrap(), Taken::Accepted);
     assert!(matches!(world.runs.take_cancel(asked, cancel(theirs), now(&world)).await.unwrap(), Taken::Seen { .. }));
     assert_eq!(world.kinds(theirs).await, ["run.created", "run.canceled"]);
+});
+
+both_dbs!(a_cancel_that_comes_first_cancels_its_run_once_and_after_a_restart_too, |db| async move {
+    let (run, name, limits, first) = {
+        let world = World::on(db.clone()).await;
+        world.befriend(PEER).await;
+        let alice = world.user("alice").await;
+        let agent = world.agent_with(&alice, "helper", json!({ "visibility": "mesh" })).await;
+        let (run, name) = (RunId(world.fresh()), AgentRef::Id(agent.id.into()));
+        let first = envelope(&world, NODE, name.clone(), EnvelopeId(world.fresh()));
+        let cancel = RunCancel { run_id: run, reason: None };
+        assert_eq!(world.runs.take_cancel(first.clone(), cancel.clone(), now(&world)).await.unwrap(), Taken::Accepted);
+        let again = world.runs.take_cancel(first.clone(), cancel, now(&world)).await.unwrap();
+        assert!(matches!(again, Taken::Seen { .. }));
+        (run, name, alice.limits, first)
+    };
+    let world = World::on(db.clone()).await;
+    let worker = world.worker("w1", 1);
+    let create = |run| RunCreate { run_id: run, input: "x".into(), conversation_id: None, event_id: None, other: serde_json::Map::new() };
+    let id = || EnvelopeId(world.fresh());
+    // A run of another peer with this id is another matter.
+    let sent = PeerEnvelope { seq: 2, ..envelope(&world, NODE, name.clone(), id()) };
+    assert_eq!(world.runs.take_create(sent.clone(), create(run), limits).await.unwrap(), Taken::Accepted);
+    assert!(matches!(world.runs.take_create(sent, create(run), limits).await.unwrap(), Taken::Seen { .. }));
+    assert_eq!(world.ended(run).await.status, RunStatus::Canceled);
+    assert_eq!(world.kinds(run).await, ["run.created", "run.canceled"]);
+    assert_eq!(aiox_store::order::waiting_cancels(&mut world.store.read().await.unwrap(), NODE).await.unwrap(), 0);
+    // No worker gets it: the next one does.
+    let other = RunId(world.fresh());
+    let sent = PeerEnvelope { seq: 3, ..envelope(&world, NODE, name.clone(), id()) };
+    world.runs.take_create(sent, create(other), limits).await.unwrap();
+    assert_eq!(within(worker.next()).await.unwrap().run, other.uuid());
+    assert_eq!(world.runs.mark(NODE, "c").await.unwrap(), Some(3));
+    assert_eq!(first.seq, 1);
+});
+
+both_dbs!(of_a_create_and_its_cancel_at_once_both_are_taken, |db| async move {
+    let world = World::on(db).await;
+    world.befriend(PEER).await;
+    let alice = world.user("alice").await;
+    let agent = world.agent_with(&alice, "helper", json!({ "visibility": "mesh" })).await;
+    let name = AgentRef::Id(agent.id.into());
+    for _ in 0..20 {
+        let run = RunId(world.fresh());
+        let create = RunCreate { run_id: run, input: "x".into(), conversation_id: None, event_id: None, other: serde_json::Map::new() };
+        let cancel = RunCancel { run_id: run, reason: None };
+        let [one, two] = [1, 2].map(|_| envelope(&world, NODE, name.clone(), EnvelopeId(world.fresh())));
+        let (created, canceled) =
+            tokio::join!(world.runs.take_create(one, create, alice.limits), world.runs.take_cancel(two, cancel, now(&world)));
+        assert_eq!((created.unwrap(), canceled.unwrap()), (Taken::Accepted, Taken::Accepted));
+        assert_eq!(world.ended(run).await.status, RunStatus::Canceled);
+        assert_eq!(world.kinds(run).await.iter().filter(|kind| *kind == "run.canceled").count(), 1);
+    }
+});
+
+both_dbs!(what_a_peer_lost_goes_again_and_nothing_else, |db| async move {
+    let world = World::on(db).await;
+    let alice = world.user("alice").await;
+    world.befriend(PEER).await;
+    for _ in 0..3 {
+        away(&world, &alice, "hello").await;
+    }
+    let due = world.federated.due(PEER, now(&world), 10).await.unwrap();
+    let conv = due[0].conv.clone();
+    let ids: Vec<_> = due.iter().map(|row| EnvelopeId(row.id)).collect();
+    world.federated.all_delivered(&ids[..2]).await.unwrap();
+    let later = now(&world).plus_seconds(1);
+    let marks = |mark: u64| std::collections::BTreeMap::from([(conv.clone(), mark), ("other".to_owned(), 0)]);
+    let refill = async |mark, before| world.federated.refill(PEER, &marks(mark), before).await.unwrap();
+    assert_eq!(refill(2, later).await, 0, "it has both");
+    assert_eq!(refill(0, now(&world).plus_seconds(-1)).await, 0, "they were confirmed after the marks were taken");
+    assert_eq!(world.federated.refill("hub-c.example", &marks(0), later).await.unwrap(), 0, "of another peer");
+    assert_eq!(refill(1, later).await, 1);
+    let due = world.federated.due(PEER, now(&world), 10).await.unwrap();
+    assert_eq!(due.iter().map(|row| row.seq).collect::<Vec<_>>(), [2, 3], "in order, with the same envelope");
+    assert_eq!(EnvelopeId(due[0].id), ids[1]);
 });
 
 both_dbs!(a_stranger_is_a_remote_principal_with_no_rights_of_its_own, |db| async move {

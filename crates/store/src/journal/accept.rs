@@ -9,12 +9,16 @@ use aiox_core::{Error, Result, quota, tenant};
 use aiox_model::{Ts, run::RunStatus};
 use uuid::Uuid;
 
-use super::insert::{EventRow, MessageRow, Rows};
+use super::{
+    advance::{self, Advance},
+    insert::{EventRow, MessageRow, Rows},
+};
 use crate::{
     Tx,
     audit::AuditRow,
     db::{exec, row},
     many::{Many, exec_many, rows_many},
+    order,
     quotas::{self, Take},
     rows::signed,
     runs::RunRow,
@@ -131,6 +135,12 @@ pub struct Inbound {
     pub envelope: String,
     /// The verdict to repeat for duplicates (JSON).
     pub verdict: String,
+    /// Its conversation.
+    pub conv: String,
+    /// Its place there.
+    pub seq: u64,
+    /// How the run ends that it brings, if a cancel came before it.
+    pub canceled: Option<Advance>,
 }
 
 /// A signed envelope and its digest.
@@ -166,6 +176,8 @@ pub struct Outbound {
 pub enum Accepted {
     /// Durable.
     New,
+    /// Durable, and ended: its cancel was here before it.
+    Canceled,
     /// This key was used for the same request: the run it made.
     Replayed(Uuid),
     /// This key was used for another request.
@@ -207,16 +219,26 @@ pub(super) async fn apply(tx: &mut Tx, accepts: &[&Accept], rows: &mut Rows) -> 
 }
 
 async fn make_alone(tx: &mut Tx, accept: &Accept, rows: &mut Rows) -> Result<Accepted> {
-    if let Some(inbound) = &accept.inbound
-        && let Some(seen) = crate::federation::receive(tx, inbound, accept.at).await?
-    {
-        return Ok(seen);
+    if let Some(inbound) = &accept.inbound {
+        order::one_at_a_time(tx).await?;
+        if let Some(seen) = crate::federation::receive(tx, inbound, accept.at).await? {
+            return Ok(seen);
+        }
     }
     let made = make(tx, &[accept], rows).await?.pop().ok_or_else(|| Error::internal("a run had no outcome"))?;
     match (&made, &accept.inbound, &accept.outbound) {
         // The sender may try again when there is room: nothing of this attempt stays.
         (Accepted::OverQuota(_) | Accepted::Denied(_), Some(inbound), _) => {
             exec!(tx, "DELETE FROM fed_inbox WHERE origin = $1 AND id = $2", &inbound.origin, inbound.id)?;
+        }
+        (Accepted::New, Some(inbound), _) => {
+            order::raise(tx, &inbound.origin, &inbound.conv, inbound.seq, accept.at).await?;
+            if let Some(end) = &inbound.canceled
+                && order::take_cancel(tx, &inbound.origin, accept.run, accept.at).await?
+            {
+                advance::apply(tx, &[end], rows).await?;
+                return Ok(Accepted::Canceled);
+            }
         }
         (Accepted::New, _, Some(outbound)) => crate::federation::enqueue(tx, outbound, Some(accept.run), accept.at).await?,
         _ => {}

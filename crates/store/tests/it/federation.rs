@@ -133,6 +133,9 @@ both_dbs!(a_copy_of_an_envelope_gets_the_first_verdict, |db| async move {
         digest: digest.into(),
         envelope: "{}".into(),
         verdict: verdict.into(),
+        conv: "c".into(),
+        seq: 1,
+        canceled: None,
     };
     let envelope = id();
     let mut first = accept("jid:x@hub-b.example");
