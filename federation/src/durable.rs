@@ -188,8 +188,8 @@ impl Agents for Durable {
 
 #[async_trait]
 impl RunFeed for Durable {
-    async fn open(&self, peer: &NodeId, run: RunId, after: u64) -> Result<Option<BoxStream<'static, Result<FeedItem>>>> {
-        let signals = self.runs.watch_for_peer(peer.as_str(), run, after).await?;
+    async fn open(&self, peer: &NodeId, run: RunId, after: u64, so_far: bool) -> Result<Option<BoxStream<'static, Result<FeedItem>>>> {
+        let signals = self.runs.watch_for_peer(peer.as_str(), run, after, so_far).await?;
         let item = |signal| match signal {
             Signal::Event(event) => FeedItem::Event(event),
             Signal::Delta(delta) => FeedItem::Delta(delta),

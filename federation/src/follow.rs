@@ -119,7 +119,7 @@ impl Follow {
     }
 
     async fn stream(&self, domain: &str, followed: &mut Followed) -> Result<(), Cut> {
-        let path = format!("/fed/v1/runs/{}/events?after={}", followed.run, followed.after);
+        let path = format!("/fed/v1/runs/{}/events?after={}&so_far=true", followed.run, followed.after);
         let response = self.links.send(domain, Method::GET, &path, Operation::Stream, Bytes::new()).await?;
         match response.status() {
             StatusCode::OK => self.read(domain, response.into_body(), followed).await,

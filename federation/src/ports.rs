@@ -77,9 +77,10 @@ pub enum FeedItem {
 /// The runs that peers asked for, as they may watch them.
 #[async_trait]
 pub trait RunFeed: Send + Sync {
-    /// The signals of a run from the event after `after` to its end, then the stream ends. Only of a run that this peer node asked for;
+    /// The signals of a run from the event after `after` to its end, then the stream ends; with `so_far`, the live text so far comes
+    /// before what follows it. Only of a run that this peer node asked for;
     /// any other is not found. `None`: the run has ended and nothing comes after `after`.
-    async fn open(&self, peer: &NodeId, run: RunId, after: u64) -> Result<Option<BoxStream<'static, Result<FeedItem>>>>;
+    async fn open(&self, peer: &NodeId, run: RunId, after: u64, so_far: bool) -> Result<Option<BoxStream<'static, Result<FeedItem>>>>;
     /// The history of one of the peer's principals with one agent, oldest first.
     async fn history(&self, principal: &BareJid, agent: &str, limit: u32, offset: u64) -> Result<Vec<HistoryMessage>>;
 }

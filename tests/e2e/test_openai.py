@@ -1,5 +1,6 @@
 """The unmodified client library of OpenAI against a hub."""
 
+import asyncio
 import contextlib
 import json
 import ssl
@@ -100,6 +101,34 @@ async def test_a_model_is_an_agent_of_this_or_the_other_hub(mesh):
             stream = await client.chat.completions.create(model=f"agent:{agent}", messages=said("and again"), stream=True)
             text = "".join([choice.delta.content or "" async for chunk in stream for choice in chunk.choices])
             assert text == "echo: and again", (agent, text)
+
+
+async def pieces_of_chat(client, model: str, text: str):
+    stream = await client.chat.completions.create(model=model, messages=said(text), stream=True)
+    return (choice.delta.content async for chunk in stream for choice in chunk.choices if choice.delta.content)
+
+
+async def pieces_of_response(client, model: str, text: str):
+    stream = await client.responses.create(model=model, input=text, stream=True)
+    return (event.delta async for event in stream if event.type == "response.output_text.delta")
+
+
+async def test_tokens_of_an_agent_of_the_other_hub_come_one_by_one(mesh):
+    owner = await mesh.b.register("owner")
+    agent = await owner.create_agent("far", llm_config={"provider": "tokens"})
+    person = await mesh.a.register("alice")
+    async with openai(person) as client:
+        for opened in (pieces_of_chat, pieces_of_response):
+            text = f"count for {opened.__name__}"
+            pieces = await opened(client, f"agent:{agent}", text)
+            turn = await mesh.tokens.turn(text)
+            # The first is perhaps said before the asking hub listens: it must not be lost.
+            for token in ["one ", "two ", "three\n", "four \N{SNOWMAN}"]:
+                turn.say(token)
+                async with asyncio.timeout(30):
+                    assert await anext(pieces) == token, token
+            turn.end()
+            assert [piece async for piece in pieces] == [], "nothing comes twice"
 
 
 async def test_a_response_is_continued(mesh):

@@ -3775,6 +3775,12 @@ export interface components {
         /** @description An unnumbered piece of a live answer. Never stored, never replayed. */
         RunDelta: {
             /**
+             * Format: uint64
+             * @description Where it begins in the answer of the current attempt, in bytes of UTF-8: a reader sees whether something is missing before it. Absent when that is not known, for
+             *     instance because the peer hub that executes the run does not tell.
+             */
+            offset?: number | null;
+            /**
              * Format: uuid
              * @description The run.
              */

@@ -116,6 +116,8 @@ struct Lease {
     id: Uuid,
     row: Arc<RunRow>,
     deadline: Instant,
+    /// Bytes of live text that its worker has told.
+    said: u64,
     step: Step,
     /// What its step may do.
     allowed: Arc<Allowed>,

@@ -443,9 +443,14 @@ impl Runs {
     }
 
     /// Watches a run from after a sequence: first what is stored, then what happens, until the final event. Live deltas come only
-    /// with `deltas`. Authorise with [`get`](Self::get) first.
+    /// with `deltas`; who begins at the beginning gets the live text so far, too. Authorise with [`get`](Self::get) first.
     pub fn follow(&self, run: RunId, after: u64, deltas: bool) -> impl futures::Stream<Item = Result<Signal>> + Send + 'static {
-        follow::follow(self.store.clone(), self.events.clone(), run, after, deltas)
+        let text = match (deltas, after) {
+            (false, _) => follow::Text::No,
+            (true, 0) => follow::Text::SoFar,
+            (true, _) => follow::Text::FromNow,
+        };
+        follow::follow(self.store.clone(), self.events.clone(), run, after, text)
     }
 
     /// Waits for the end of a run.

@@ -185,11 +185,17 @@ pub enum Signal {
 /// A subscription to one run. Ends when the reader is dropped.
 #[async_trait]
 pub trait SignalReader: Send {
+    /// The live text of the answer when reading began, if it is known as a whole and not empty. Given once.
+    fn so_far(&mut self) -> Option<RunDelta> {
+        None
+    }
     /// The next signal. `None`: signals were lost because this reader was slow, or the bus restarted; read the store again.
     async fn next(&mut self) -> Option<Signal>;
 }
 
-/// Live signals of runs. Publishing reaches the readers of that moment; whoever comes later reads the store.
+/// Live signals of runs. Publishing reaches the readers of that moment; whoever comes later reads the store, and gets the live text of
+/// the attempt that goes on. That is kept from `run.started` on; a delta with an offset adds to it, and what of the delta is in it
+/// already reaches nobody again.
 /// A reader more than 1,024 signals behind is told so and resumes from the store.
 #[async_trait]
 pub trait Events: Send + Sync {

@@ -139,6 +139,10 @@ pub struct RunDelta {
     pub run_id: Uuid,
     /// Text to append.
     pub text: String,
+    /// Where it begins in the answer of the current attempt, in bytes of UTF-8: a reader sees whether something is missing before it. Absent when that is not known, for
+    /// instance because the peer hub that executes the run does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offset: Option<u64>,
 }
 
 /// Body of `POST /api/v1/agents/{agentID}/chat`.

@@ -38,6 +38,10 @@ const RECONNECT: Duration = Duration::from_secs(1);
 pub(super) struct After {
     /// Sequence of the last event that was seen; absent = from the beginning.
     after: Option<u64>,
+    /// Begin the live text with what there is of it, in one piece; absent = from now on.
+    #[serde(default)]
+    #[param(required = false)]
+    so_far: bool,
 }
 
 /// Follow a run that the peer sent
@@ -75,7 +79,7 @@ pub(super) async fn events(
     if let Err(response) = shared.permit(&who, |operations| operations.stream, "federation.stream").await {
         return response;
     }
-    let (Ok(Path(run)), Ok(Query(After { after }))) = (run, query) else { return not_found() };
+    let (Ok(Path(run)), Ok(Query(After { after, so_far }))) = (run, query) else { return not_found() };
     let header = headers.get("last-event-id").map(|value| value.to_str().ok().and_then(|text| text.parse::<u64>().ok()));
     let after = match (after, header) {
         (Some(after), _) | (None, Some(Some(after))) => after,
@@ -83,7 +87,7 @@ pub(super) async fn events(
         (None, None) => 0,
     };
     let Some(place) = shared.stream_place(&who.peer) else { return wait(StatusCode::TOO_MANY_REQUESTS, "too_many_streams", 5) };
-    let mut feed = match shared.door.feed.open(&who.identity.node, run, after).await {
+    let mut feed = match shared.door.feed.open(&who.identity.node, run, after, so_far).await {
         Ok(Some(feed)) => feed,
         Ok(None) => return StatusCode::NO_CONTENT.into_response(),
         Err(error) => return failed(&error),

@@ -181,7 +181,7 @@ pub struct MemoryFeed {
 }
 #[async_trait]
 impl RunFeed for MemoryFeed {
-    async fn open(&self, peer: &NodeId, run: RunId, after: u64) -> Result<Option<BoxStream<'static, Result<FeedItem>>>> {
+    async fn open(&self, peer: &NodeId, run: RunId, after: u64, _: bool) -> Result<Option<BoxStream<'static, Result<FeedItem>>>> {
         let runs = self.runs.lock().unwrap();
         let (_, events) = runs.get(&run).filter(|(owner, _)| owner == peer).ok_or(Error::NotFound("run"))?;
         self.opened.lock().unwrap().push(after);
@@ -189,7 +189,7 @@ impl RunFeed for MemoryFeed {
         if rest.is_empty() {
             return Ok(None);
         }
-        let delta = FeedItem::Delta(RunDelta { run_id: run.uuid(), text: "hel\nlo".to_owned() });
+        let delta = FeedItem::Delta(RunDelta { run_id: run.uuid(), text: "hel\nlo".to_owned(), offset: None });
         let items: Vec<_> = std::iter::once(Ok(delta)).chain(rest.into_iter().map(|event| Ok(FeedItem::Event(event)))).collect();
         let cut = self.cuts.lock().unwrap().pop().unwrap_or_default();
         if cut > 0 {

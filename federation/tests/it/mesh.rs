@@ -74,6 +74,47 @@ async fn a_run_for_a_peers_agent_is_one_run_on_both_hubs() {
 }
 
 #[tokio::test]
+async fn live_text_of_a_peer_comes_whole_and_once_over_cuts_of_the_link() {
+    let (a, b) = two().await;
+    let (alice, bob) = (a.user("alice").await, b.user("bob").await);
+    b.agent(&bob, "writer", Visibility::Mesh).await;
+    let worker = b.worker();
+    let run = a.ask(&alice, WRITER, "hello").await.unwrap();
+    let task = timeout(Duration::from_secs(10), worker.next()).await.unwrap().unwrap();
+    // Before hub A can follow.
+    worker.delta(task.run, "süß ".to_owned()).await;
+    let mut watched = pin!(a.runs.follow(run, 0, true));
+    let mut told = async |length: usize| {
+        let mut text = String::new();
+        while text.len() < length {
+            let signal = timeout(Duration::from_secs(20), watched.next()).await.unwrap().unwrap().unwrap();
+            if let Signal::Delta(delta) = signal {
+                text.push_str(&delta.text);
+            }
+        }
+        text
+    };
+    assert_eq!(told(6).await, "süß ");
+    worker.delta(task.run, "und ".to_owned()).await;
+    assert_eq!(told(4).await, "und ");
+    b.federation.peers().suspend("hub-a.example").await.unwrap();
+    worker.delta(task.run, "auch ".to_owned()).await;
+    b.federation.peers().resume("hub-a.example").await.unwrap();
+    worker.delta(task.run, "gut".to_owned()).await;
+    assert_eq!(told(8).await, "auch gut");
+    // Who comes late at the asking hub gets all of it.
+    let mut late = pin!(a.runs.follow(run, 0, true));
+    let text = loop {
+        if let Signal::Delta(delta) = timeout(Duration::from_secs(10), late.next()).await.unwrap().unwrap().unwrap() {
+            break (delta.text, delta.offset);
+        }
+    };
+    assert_eq!(text, ("süß und auch gut".to_owned(), Some(0)));
+    worker.complete(task.run, answer("süß und auch gut")).await.unwrap();
+    a.ended(run).await;
+}
+
+#[tokio::test]
 async fn agents_that_are_not_for_the_mesh_look_like_missing_ones() {
     let (a, b) = two().await;
     let (alice, bob) = (a.user("alice").await, b.user("bob").await);

@@ -150,8 +150,8 @@ async fn a_published_run_is_sent_from_every_cursor_as_it_says() {
 /// A peer whose event streams are what the vector says; it tells from where each was asked for. Later streams say nothing.
 fn scripted(stream: String, asked: mpsc::UnboundedSender<u64>) -> Router {
     let fresh = Arc::new(AtomicBool::new(true));
-    let answer = move |Query(query): Query<BTreeMap<String, u64>>| async move {
-        let first = asked.send(query["after"]).is_ok() && fresh.swap(false, Ordering::SeqCst);
+    let answer = move |Query(query): Query<BTreeMap<String, String>>| async move {
+        let first = asked.send(query["after"].parse().unwrap()).is_ok() && fresh.swap(false, Ordering::SeqCst);
         let body = futures::stream::iter(first.then_some(Ok::<_, std::convert::Infallible>(stream)));
         let more = futures::stream::once(async move {
             if !first {

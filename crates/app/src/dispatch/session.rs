@@ -216,6 +216,7 @@ impl WorkerSession {
             id: lease,
             row: Arc::new(row),
             deadline,
+            said: 0,
             step: step.clone(),
             allowed: Arc::new(allowed),
             _slot: slot,
@@ -266,8 +267,14 @@ impl WorkerSession {
 
     /// A live piece of the answer. Ignored when the lease is not this session's: late deltas are of no use.
     pub async fn delta(&self, run: Uuid, text: String) {
-        if self.holds(run) {
-            self.inner.events.publish(RunId(run), Signal::Delta(RunDelta { run_id: run, text })).await;
+        let mine = self.inner.leases.get_mut(&run).filter(|lease| lease.worker.id == self.worker.id);
+        let offset = mine.map(|mut lease| {
+            let offset = lease.said;
+            lease.said += text.len() as u64;
+            offset
+        });
+        if offset.is_some() {
+            self.inner.events.publish(RunId(run), Signal::Delta(RunDelta { run_id: run, text, offset })).await;
         }
     }
 

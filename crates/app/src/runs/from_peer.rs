@@ -13,7 +13,10 @@ use futures::StreamExt as _;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{NewRun, Runs};
+use super::{
+    NewRun, Runs,
+    follow::{self, Text},
+};
 use crate::{AgentRef, bounds::Bounds, remote::remote_caller};
 
 /// A cancel waits for its run this long: an envelope expires before.
@@ -208,7 +211,8 @@ impl Runs {
         tx.commit().await
     }
 
-    /// A run that this peer node asked for, watched from after a sequence. `None`: it has ended and nothing comes after.
+    /// A run that this peer node asked for, watched from after a sequence, with the live text so far or from now on. `None`: it has
+    /// ended and nothing comes after.
     ///
     /// # Errors
     /// [`Error::NotFound`] for any other run.
@@ -217,6 +221,7 @@ impl Runs {
         node: &str,
         run: RunId,
         after: u64,
+        so_far: bool,
     ) -> Result<Option<futures::stream::BoxStream<'static, Result<Signal>>>> {
         let mut db = self.store.read().await?;
         if !peers::asked_for_run(&mut db, node, run.uuid()).await? {
@@ -227,7 +232,8 @@ impl Runs {
         if row.status.is_final() && after >= row.last_seq {
             return Ok(None);
         }
-        Ok(Some(self.follow(run, after, true).boxed()))
+        let text = if so_far { Text::SoFar } else { Text::FromNow };
+        Ok(Some(follow::follow(self.store.clone(), self.events.clone(), run, after, text).boxed()))
     }
 
     /// Messages of a peer's principal with one local agent, oldest first.

@@ -181,10 +181,10 @@ both_dbs!(a_run_from_a_peer_keeps_its_identity_and_is_taken_once, |db| async mov
     assert_eq!((row.tenant, row.origin.as_deref(), row.principal.as_str()), (world.tenant.uuid(), Some(NODE), "jid:x@hub-b.example"));
     let stored = aiox_store::runs::events(&mut world.store.read().await.unwrap(), run.uuid(), 0, 9).await.unwrap();
     assert_eq!((stored[0].id, stored[0].payload["door"].as_str()), (first.uuid(), Some("xmpp")));
-    let watched = world.runs.watch_for_peer(NODE, run, 1).await.unwrap().unwrap();
+    let watched = world.runs.watch_for_peer(NODE, run, 1, true).await.unwrap().unwrap();
     assert_eq!(within(futures::StreamExt::count(watched)).await, 5);
-    assert!(world.runs.watch_for_peer(NODE, run, 6).await.unwrap().is_none(), "nothing comes after");
-    let other = world.runs.watch_for_peer("spiffe://hub-c.example/node/n1", run, 0).await;
+    assert!(world.runs.watch_for_peer(NODE, run, 6, true).await.unwrap().is_none(), "nothing comes after");
+    let other = world.runs.watch_for_peer("spiffe://hub-c.example/node/n1", run, 0, true).await;
     assert_eq!(other.map(drop).unwrap_err().code(), "not_found");
     // The peer's user talks to this agent in a conversation of its own.
     let history = world.runs.history_for_peer("x@hub-b.example".parse().unwrap(), &name, 10, 0).await.unwrap();

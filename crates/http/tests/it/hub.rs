@@ -10,12 +10,11 @@ use std::{
 use aiox_app::{
     Accounts, AccountsOptions, Agents, Directory, Dispatch, DispatchOptions, Federated, HubNames, Ingest, PeerBook, Replies, Runs,
     RunsOptions, SignUp, Task, TaskOutcome, TenantBook, Tenants, Urgency, Vault, WorkerInfo, WorkerSession,
-    federated::{Draft, PeerWire},
 };
 use aiox_bus::{MemoryEvents, MemoryQueue};
 use aiox_cache::MemoryLimiter;
 use aiox_core::{
-    Error, Result, Role,
+    Role,
     ports::{Clock, Ids, RateLimiter},
     quota::Limits,
 };
@@ -24,28 +23,16 @@ use aiox_crypto::{
     tokens::Tokens,
 };
 use aiox_http::{Check, Health, HttpOptions, HttpState, Standing};
-use aiox_model::{
-    BareJid,
-    run::{HistoryMessage, RunError},
+use aiox_model::{Ts, run::RunError};
+use aiox_store::{Journal, Store, StoreOptions, peers, peers::PeerRow, tenants};
+use aiox_testkit::{
+    TestWire,
+    responses::{Judge, Witness},
 };
-use aiox_store::{Journal, Sealed, Store, StoreOptions, tenants};
-use aiox_testkit::responses::{Judge, Witness};
 use async_trait::async_trait;
 use reqwest::{Method, RequestBuilder, Response};
 use serde_json::{Value, json};
 use uuid::Uuid;
-
-/// No peers.
-struct Alone;
-#[async_trait]
-impl PeerWire for Alone {
-    fn seal(&self, _: &Draft, _: u64, _: Option<&str>) -> Result<Sealed> {
-        Err(Error::unavailable("federation_off", "federation is off"))
-    }
-    async fn history(&self, _: &str, _: &BareJid, _: &str, _: u32, _: u64) -> Result<Vec<HistoryMessage>> {
-        Err(Error::unavailable("federation_off", "federation is off"))
-    }
-}
 
 struct Fine;
 #[async_trait]
@@ -80,6 +67,7 @@ pub struct Hub {
     pub tenants: Tenants,
     pub tenant: Uuid,
     pub dispatch: Dispatch,
+    pub federated: Federated,
     _stop: tokio_util::sync::DropGuard,
     _witness: Witness,
     _directory: tempfile::TempDir,
@@ -125,8 +113,15 @@ impl Hub {
         let (queue, events) = (Arc::new(MemoryQueue::default()), Arc::new(MemoryEvents::default()));
         let replies = Replies::new(store.clone(), journal.clone());
         let finder = Directory::new(store.clone(), names.clone());
-        let federated =
-            Federated::new(store.clone(), journal.clone(), events.clone(), clock.clone(), ids.clone(), replies.clone(), Arc::new(Alone));
+        let federated = Federated::new(
+            store.clone(),
+            journal.clone(),
+            events.clone(),
+            clock.clone(),
+            ids.clone(),
+            replies.clone(),
+            Arc::new(TestWire::default()),
+        );
         let book = TenantBook::new(store.clone(), clock.clone(), setting.node_limits);
         let accounts = accounts(&store, &vault, setting.limits, tenant, &book);
         let agents = Agents::new(store.clone(), vault.clone(), finder.clone(), clock.clone(), ids.clone(), "echo".into());
@@ -147,7 +142,7 @@ impl Hub {
             clock.clone(),
             ids.clone(),
             replies.clone(),
-            federated,
+            federated.clone(),
             runs_options,
         );
         let dispatch_options = DispatchOptions { default_provider: "echo".into(), urgency: Urgency::default() };
@@ -215,10 +210,30 @@ impl Hub {
             tenants: tenant_admin,
             tenant,
             dispatch,
+            federated,
             _stop: stop.drop_guard(),
             _witness: witness,
             _directory: directory,
         }
+    }
+
+    /// Makes a hub of this domain an active peer, which nobody plays but the test.
+    pub async fn befriend(&self, domain: &str) {
+        let mut tx = self.store.begin().await.unwrap();
+        let peer = PeerRow {
+            domain: domain.to_owned(),
+            state: "active".to_owned(),
+            fingerprint: String::new(),
+            url: String::new(),
+            node_id: format!("spiffe://{domain}/node/n1"),
+            sequence: 1,
+            document: "{}".to_owned(),
+            record: "{}".to_owned(),
+            created_at: Ts::from_seconds(1),
+            updated_at: Ts::from_seconds(1),
+        };
+        peers::put(&mut tx, &peer).await.unwrap();
+        tx.commit().await.unwrap();
     }
 
     pub fn call(&self, method: Method, path: &str) -> RequestBuilder {

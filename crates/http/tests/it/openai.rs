@@ -1,7 +1,12 @@
 //! The OpenAI-compatible endpoints as a client sees them. What OpenAI's own client makes of them is in `tests/e2e`.
 
+use aiox_model::{
+    RunId, Ts,
+    run::{RunDelta, RunEvent},
+};
 use http::Method;
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use crate::{
     hub::{Answer, Hub},
@@ -304,6 +309,115 @@ async fn a_response_streams_as_typed_numbered_events() {
     assert_eq!(hub.post(RESPONSES, &token, next).await.body["output"][0]["content"][0]["text"], "paid: noon");
     let (_, data) = stream(&hub, RESPONSES, &token, json!({ "model": "main", "input": "die", "stream": true })).await;
     assert_eq!(chunks(&data).last().unwrap()["type"], "response.failed");
+}
+
+/// Reads the texts of a streamed answer as they come.
+struct Texts {
+    response: reqwest::Response,
+    unread: String,
+}
+impl Texts {
+    async fn open(hub: &Hub, path: &str, token: &str, body: Value) -> Self {
+        let response = hub.call(Method::POST, path).bearer_auth(token).json(&body).send().await.unwrap();
+        assert_eq!(response.status(), 200);
+        Self { response, unread: String::new() }
+    }
+
+    fn run(&self) -> RunId {
+        RunId(self.response.headers()["x-aiox-run-id"].to_str().unwrap().parse().unwrap())
+    }
+
+    /// The next text; `None` at the end.
+    async fn next(&mut self) -> Option<String> {
+        loop {
+            while let Some((frame, rest)) = self.unread.split_once("\n\n") {
+                let data = frame.lines().find_map(|line| line.strip_prefix("data: ")).map(serde_json::from_str::<Value>);
+                self.unread = rest.to_owned();
+                let Some(Ok(data)) = data else { continue };
+                let text = data["choices"][0]["delta"]["content"].as_str();
+                let text = text.or_else(|| data["delta"].as_str().filter(|_| data["type"] == "response.output_text.delta"));
+                if let Some(text) = text.filter(|text| !text.is_empty()) {
+                    return Some(text.to_owned());
+                }
+            }
+            self.unread.push_str(std::str::from_utf8(&self.response.chunk().await.unwrap()?).unwrap());
+        }
+    }
+}
+
+/// Plays the peer hub that executes a run.
+struct Peer<'a> {
+    hub: &'a Hub,
+    run: RunId,
+    sequence: u64,
+}
+impl Peer<'_> {
+    async fn event(&mut self, kind: &str, payload: Value) {
+        self.sequence += 1;
+        let time = Ts::from_seconds(1_772_452_830);
+        let event = RunEvent { id: Uuid::now_v7(), run_id: self.run.uuid(), sequence: self.sequence, kind: kind.to_owned(), time, payload };
+        self.hub.federated.mirror("hub-b.example", event).await.unwrap();
+    }
+
+    async fn say(&self, text: &str, offset: Option<u64>) {
+        self.hub.federated.mirror_delta(RunDelta { run_id: self.run.uuid(), text: text.to_owned(), offset }).await;
+    }
+
+    async fn end(&mut self, text: &str) {
+        let usage = json!({ "input_tokens": 1, "output_tokens": 2 });
+        self.event("run.completed", json!({ "output": { "type": "text", "text": text }, "usage": usage, "model": "echo/1" })).await;
+    }
+}
+
+#[tokio::test]
+async fn an_answer_of_a_peers_agent_is_streamed_as_it_grows() {
+    let hub = Hub::start().await;
+    hub.befriend("hub-b.example").await;
+    let token = hub.user("ann").await;
+    let chat = with(ask("writer@agents.hub-b.example", "go"), json!({ "stream": true }));
+    let response = json!({ "model": "agent:writer@agents.hub-b.example", "input": "go", "stream": true });
+    for (path, body) in [(CHAT, chat), (RESPONSES, response)] {
+        let mut texts = Texts::open(&hub, path, &token, body).await;
+        let mut peer = Peer { hub: &hub, run: texts.run(), sequence: 1 };
+        peer.event("run.started", json!({ "status": "running" })).await;
+        peer.say("süß ", Some(0)).await;
+        assert_eq!(texts.next().await.unwrap(), "süß ", "before the answer is whole");
+        // The stream to the peer was cut: it begins again with the text so far.
+        peer.say("süß und ", Some(0)).await;
+        assert_eq!(texts.next().await.unwrap(), "und ");
+        peer.say("gut", Some(10)).await;
+        assert_eq!(texts.next().await.unwrap(), "gut");
+        peer.end("süß und gut").await;
+        assert_eq!(texts.next().await, None, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_of_a_peer_with_a_hole_or_without_places_ends_whole() {
+    let hub = Hub::start().await;
+    hub.befriend("hub-b.example").await;
+    let token = hub.user("ann").await;
+    let body = with(ask("writer@agents.hub-b.example", "go"), json!({ "stream": true }));
+    let ways: [(&[(&str, Option<u64>)], &[&str]); 3] = [
+        // An older hub does not tell where its text belongs.
+        (&[("two ", None), ("three", None)], &["one two three"]),
+        (&[("one ", Some(0)), ("three", Some(8))], &["one ", "two three"]),
+        (&[("two ", Some(4)), ("three", Some(8))], &["one two three"]),
+    ];
+    for (said, expected) in ways {
+        let mut texts = Texts::open(&hub, CHAT, &token, body.clone()).await;
+        let mut peer = Peer { hub: &hub, run: texts.run(), sequence: 1 };
+        peer.event("run.started", json!({ "status": "running" })).await;
+        for (text, offset) in said {
+            peer.say(text, *offset).await;
+        }
+        peer.end("one two three").await;
+        let mut all = Vec::new();
+        while let Some(text) = texts.next().await {
+            all.push(text);
+        }
+        assert_eq!(all, expected);
+    }
 }
 
 #[tokio::test]

@@ -108,13 +108,27 @@ async fn two_live_readers_see_the_same_and_closing_one_does_not_touch_the_other(
     session.delta(task.run, "süß".into()).await;
     read_until(&mut one, &mut seen, "run.delta").await;
     drop(one);
+    // Who comes late gets the text so far, once; who resumes gets what follows.
+    let (mut late, mut resumed) = (open("?deltas=true").await, open("?deltas=true&after=2").await);
+    let (mut of_late, mut of_resumed) = (String::new(), String::new());
+    read_until(&mut late, &mut of_late, "run.delta").await;
+    read_until(&mut resumed, &mut of_resumed, "model.requested").await;
+    session.delta(task.run, "er".into()).await;
+    read_until(&mut late, &mut of_late, r#""text":"er""#).await;
+    read_until(&mut resumed, &mut of_resumed, "run.delta").await;
     let outcome = aiox_app::TaskOutcome { text: "süß".into(), model_used: "echo".into(), ..aiox_app::TaskOutcome::default() };
     session.complete(task.run, outcome).await.unwrap();
     read_until(&mut two, &mut other, "run.completed").await;
     assert!(two.chunk().await.unwrap().is_none());
     assert!(!other.contains("run.delta"));
     let delta = parse(&seen).into_iter().find(|event| event.name == "run.delta").unwrap();
-    assert_eq!((delta.id, &delta.data["text"]), (None, &json!("süß")));
+    assert_eq!((delta.id, &delta.data["text"], &delta.data["offset"]), (None, &json!("süß"), &json!(0)));
+    let places = |seen: &str| -> Vec<Value> {
+        let deltas = parse(seen).into_iter().filter(|event| event.name == "run.delta");
+        deltas.map(|event| json!([event.data["offset"], event.data["text"]])).collect()
+    };
+    assert_eq!(places(&of_late), [json!([0, "süß"]), json!([5, "er"])]);
+    assert_eq!(places(&of_resumed), [json!([5, "er"])]);
     let ids: Vec<Option<String>> = parse(&other).into_iter().map(|event| event.id).collect();
     assert_eq!(ids, (1..=6).map(|sequence| Some(sequence.to_string())).collect::<Vec<_>>());
 }

@@ -84,21 +84,23 @@ pub(super) enum Step {
 }
 
 /// The answer as it grows. Live text is only a preview of the stored answer: what of it was missed, or begun anew by another worker,
-/// comes with the end, so that the pieces together always end with the whole answer. Live text of a run at a peer may begin in the
-/// middle of the answer, and what was sent here cannot be taken back: such an answer comes in one piece.
-pub(super) fn progress(app: App, caller: Caller, run: &Run) -> impl Stream<Item = Step> + Send + use<> {
-    let (id, live) = (RunId(run.id), run.peer.is_none());
+/// comes with the end, so that the pieces together always end with the whole answer. What was sent here cannot be taken back: a piece
+/// that does not follow what was sent, or does not say where it belongs because the peer hub that executes the run does not tell, ends
+/// the preview, and the rest comes in one piece.
+pub(super) fn progress(app: App, caller: Caller, run: RunId) -> impl Stream<Item = Step> + Send + 'static {
     async_stream::stream! {
+        let id = run;
         let mut said = String::new();
-        let mut again = false;
+        let mut live = true;
         let mut signals = std::pin::pin!(app.runs.follow(id, 0, true));
         while let Some(signal) = signals.next().await {
             match signal {
-                Ok(Signal::Delta(delta)) if live && !again => {
+                Ok(Signal::Delta(delta)) if live && delta.offset == Some(said.len() as u64) => {
                     said.push_str(&delta.text);
                     yield Step::Delta(delta.text);
                 }
-                Ok(Signal::Event(event)) if event.kind == "run.retried" => again = true,
+                Ok(Signal::Delta(_)) => live = false,
+                Ok(Signal::Event(event)) if event.kind == "run.retried" => live = false,
                 Ok(_) => {}
                 Err(error) => {
                     yield Step::End(Err(error.into()));

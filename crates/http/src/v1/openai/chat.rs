@@ -11,7 +11,7 @@ use aiox_app::{
 };
 use aiox_core::{Caller, Error};
 use aiox_model::{
-    run::Run,
+    RunId,
     v1::openai::{ChatAnswer, ChatCompletion, ChatDelta, ChatRequest, Choice, ErrorBody, FunctionCall, ToolCall as WireCall, Usage},
 };
 use axum::{
@@ -172,7 +172,7 @@ async fn of_agent(
     let (run, policy) = agent::submit(&app, &caller, (&request.model, agent), &text, None, headers).await?;
     let template = Template { id: format!("chatcmpl-{}", run.id.simple()), created: run.created_at.seconds(), model: request.model };
     let mut response = match place {
-        Some(place) => frames::respond(run_chunks(app, caller, run.clone(), template, usage, place)),
+        Some(place) => frames::respond(run_chunks(app, caller, RunId(run.id), template, usage, place)),
         None => {
             let ended = agent::answer(&app, &run).await?;
             let used = (ended.input_tokens, ended.output_tokens);
@@ -286,7 +286,7 @@ fn chunks(template: Template, mut answering: Answering, usage: bool, place: Plac
 fn run_chunks(
     app: App,
     caller: Caller,
-    run: Run,
+    run: RunId,
     template: Template,
     usage: bool,
     place: Place,
@@ -294,7 +294,7 @@ fn run_chunks(
     async_stream::stream! {
         let _place = place;
         yield template.opening();
-        let mut steps = std::pin::pin!(agent::progress(app, caller, &run));
+        let mut steps = std::pin::pin!(agent::progress(app, caller, run));
         while let Some(step) = steps.next().await {
             match step {
                 agent::Step::Delta(text) => yield template.text(text),

@@ -13,8 +13,11 @@ use aiox_app::{
     },
 };
 use aiox_core::{Caller, Error};
-use aiox_model::v1::openai::{
-    CachedTokens, Content, Deleted, Function, OutputItem, OutputText, ReasoningTokens, Response as Body, ResponseRequest, ResponseUsage,
+use aiox_model::{
+    RunId,
+    v1::openai::{
+        CachedTokens, Content, Deleted, Function, OutputItem, OutputText, ReasoningTokens, Response as Body, ResponseRequest, ResponseUsage,
+    },
 };
 use axum::{
     Extension, Json,
@@ -288,7 +291,7 @@ async fn of_agent(
     let (run, policy) = agent::submit(&app, &caller, (&request.model, agent), &text, before.conversation, headers).await?;
     let mut draft = Draft { conversation: Some(run.conversation_id), ..Draft::new(app.clone(), caller, &request, request.model.clone()) };
     let mut response = match place {
-        Some(place) => frames::respond(stream::of_agent(draft, run.clone(), place)),
+        Some(place) => frames::respond(stream::of_agent(draft, RunId(run.id), place)),
         None => {
             let ended = agent::answer(&app, &run).await?;
             let used = (ended.input_tokens, ended.output_tokens);

@@ -1,7 +1,7 @@
 //! A response as events.
 
 use aiox_app::gateway::{Answering, Step, call::ToolCall};
-use aiox_model::run::Run;
+use aiox_model::RunId;
 use axum::response::sse::Event;
 use futures::{Stream, StreamExt as _};
 use serde_json::{Value, json};
@@ -150,14 +150,14 @@ pub(super) fn of_model(mut draft: Draft, mut answering: Answering, place: Place)
     }
 }
 
-pub(super) fn of_agent(mut draft: Draft, run: Run, place: Place) -> impl Stream<Item = Event> + Send + 'static {
+pub(super) fn of_agent(mut draft: Draft, run: RunId, place: Place) -> impl Stream<Item = Event> + Send + 'static {
     async_stream::stream! {
         let _place = place;
         let (mut numbers, mut growing) = (Numbers::default(), Growing::new(&draft));
         for event in opening(&mut numbers, &draft) {
             yield event;
         }
-        let mut steps = std::pin::pin!(agent::progress(draft.app.clone(), draft.caller.clone(), &run));
+        let mut steps = std::pin::pin!(agent::progress(draft.app.clone(), draft.caller.clone(), run));
         while let Some(step) = steps.next().await {
             let events = match step {
                 agent::Step::Delta(text) => growing.delta(&mut numbers, &text),
