@@ -464,7 +464,14 @@ pub enum Audit {
     ///
     /// The hub may run meanwhile. Exit code: 0 every record is as it was written, 1 one is not, or the database cannot be read.
     #[command(after_help = "Example:\n  aiox audit verify --config aiox.toml")]
-    Verify(Configured),
+    Verify {
+        /// Where the settings come from.
+        #[command(flatten)]
+        configured: Configured,
+        /// Also check the lines of an audit sink's file against the database
+        #[arg(long, value_name = "PATH")]
+        file: Option<PathBuf>,
+    },
 }
 
 /// `aiox user`.

@@ -66,6 +66,8 @@ impl HealthPort for Health {
             },
         };
         let tasks = if self.tasks.troubled().is_empty() { Standing::Healthy } else { Standing::Degraded("a background task is down") };
+        // Nothing can be changed: another hub, or an operator, has to help.
+        let audit = if self.store.holds_changes() { Standing::Unhealthy } else { Standing::Healthy };
         let (database, peers) = tokio::join!(self.database(), self.peers());
         let check = |name, standing, required| Check { name, standing, required };
         vec![
@@ -75,6 +77,7 @@ impl HealthPort for Health {
             check("workers", workers, false),
             check("xmpp", xmpp, false),
             check("peers", peers, false),
+            check("audit", audit, true),
             check("tasks", tasks, false),
         ]
     }

@@ -27,7 +27,7 @@ use anyhow::{Context as _, Result};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::{identity, issuers, models, no_peers::NoPeers, secrets::Secrets, supervise::Supervisor};
+use crate::{audit_sink::AuditSink, identity, issuers, models, no_peers::NoPeers, secrets::Secrets, supervise::Supervisor};
 
 /// The tenant of accounts that register at the hub.
 const DEFAULT_TENANT: &str = "default";
@@ -78,6 +78,7 @@ pub struct Hub {
     pub worker_credentials: WorkerCredentials,
     clock: Arc<dyn Clock>,
     watch: Option<Watch>,
+    sink: Option<AuditSink>,
 }
 
 impl Hub {
@@ -148,6 +149,7 @@ impl Hub {
         let accounts = accounts.with_issuers(issuers::load(&settings)?);
         let tenants =
             Tenants::new(store.clone(), vault.clone(), tenants_book.clone(), clock.clone(), ids.clone(), &names, TenantId(tenant));
+        let sink = AuditSink::open(&settings, &store, &tenants)?;
         let directory = Directory::new(store.clone(), names.clone());
         let agents = Agents::new(store.clone(), vault.clone(), directory.clone(), clock.clone(), ids.clone(), default_provider.clone());
         let replies = Replies::new(store.clone(), journal.clone());
@@ -253,6 +255,7 @@ impl Hub {
         })
     }
 
+            sink,
     /// Starts what works beside the doors: time limits, lost leases, unfinished runs, retention. Outside production the samples are made
     /// first.
     ///
@@ -279,6 +282,16 @@ impl Hub {
         let (tenants, gateway) = (self.tenants.clone(), self.gateway.clone());
         let (agents, clock, days) = (self.agents.clone(), self.clock.clone(), i64::from(self.settings.hub.retention_days));
         tasks.run("retention", move |stop| {
+        if let Some(sink) = &self.sink {
+            let sink = sink.clone();
+            tasks.run("audit sink", move |stop| {
+                let sink = sink.clone();
+                async move {
+                    sink.run(stop).await;
+                    Ok(())
+                }
+            });
+        }
             let (agents, clock, tenants, gateway) = (agents.clone(), clock.clone(), tenants.clone(), gateway.clone());
             async move {
                 let mut hourly = tokio::time::interval(Duration::from_secs(3600));

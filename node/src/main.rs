@@ -1,6 +1,7 @@
 //! The `aiox` program: one binary for hubs, workers and those who use them.
 
 mod audit_commands;
+mod audit_sink;
 mod cli;
 mod commands;
 mod conformance;

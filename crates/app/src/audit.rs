@@ -40,7 +40,7 @@ pub(crate) fn denial(mut record: AuditRow, why: &str) -> AuditRow {
 pub(crate) async fn write(store: &Store, record: &AuditRow) {
     let write = async {
         let mut tx = store.begin().await?;
-        aiox_store::audit::insert(&mut tx, record).await?;
+        aiox_store::audit::note(&mut tx, record).await?;
         tx.commit().await
     };
     if let Err(error) = write.await {

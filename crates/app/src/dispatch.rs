@@ -574,7 +574,7 @@ impl Inner {
             let tenant = runs::by_id(&mut self.store.read().await?, run).await?.map_or_else(Uuid::nil, |row| row.tenant);
             let row = crate::audit::of_worker(&*self.clock, &*self.ids, tenant, worker, run, what);
             let mut tx = self.store.begin().await?;
-            aiox_store::audit::insert(&mut tx, &row).await?;
+            aiox_store::audit::note(&mut tx, &row).await?;
             tx.commit().await
         };
         if let Err(error) = written.await {

@@ -56,7 +56,7 @@ pub use peers::PeerBook;
 pub use replies::{Replies, Reply, ReplyTo};
 pub use runs::{Asked, Detail, NewRun, Runs, RunsOptions, Submitted};
 pub use tenant_book::{Known, Reservation, TenantBook};
-pub use tenants::{Answered, AuditQuery, Repeatable, Tenants};
+pub use tenants::{Answered, AuditBatch, AuditQuery, Repeatable, Tenants, audit_record};
 pub use urgency::Urgency;
 pub use vault::Vault;
 pub use worker_credentials::{KnownCredentials, ListedCredential, WorkerCredentials};

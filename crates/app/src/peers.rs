@@ -161,7 +161,7 @@ impl PeerBook {
     pub async fn record(&self, peer: &str, action: &str, outcome: &str, reason: &str) -> Result<()> {
         let row = audit::of_peer(&*self.clock, &*self.ids, self.audit_tenant, peer, action, outcome, reason);
         let mut tx = self.store.begin().await?;
-        aiox_store::audit::insert(&mut tx, &row).await?;
+        aiox_store::audit::note(&mut tx, &row).await?;
         tx.commit().await
     }
 }

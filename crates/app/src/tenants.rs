@@ -32,7 +32,7 @@ use serde::Deserialize as _;
 use serde_json::{Map, Value};
 
 pub use self::{
-    audit::AuditQuery,
+    audit::{AuditBatch, AuditQuery, audit_record},
     once::{Answered, Repeatable},
 };
 use crate::{TenantBook, Vault, audit as records, whole::whole};

@@ -2,7 +2,7 @@
 
 use crate::Variable;
 
-const NAMES: [(&str, &str); 44] = [
+const NAMES: &[(&str, &str)] = &[
     ("SERVER_HOST", "http.host"),
     ("SERVER_PORT", "http.port"),
     ("DB_HOST", "database.host"),
@@ -38,6 +38,7 @@ const NAMES: [(&str, &str); 44] = [
     ("AGENTOS_STACK_ID", "federation.stack_id"),
     ("AGENTOS_ENVIRONMENT", "federation.environment"),
     ("AGENTOS_REGION", "federation.region"),
+    ("AGENTOS_AUDIT_SINK", "audit.sink"),
     ("LOG_LEVEL", "log.level"),
     ("LOG_FORMAT", "log.format"),
     ("WORKER_ID", "worker.id"),

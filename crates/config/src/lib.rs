@@ -11,6 +11,7 @@
 //! ```
 #![cfg_attr(test, expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test"))]
 
+mod audit;
 mod error;
 pub mod legacy;
 pub mod models;
@@ -27,6 +28,7 @@ use figment::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use audit::{Audit, AuditSink};
 pub use error::ConfigError;
 pub use secret::Secret;
 pub use sections::{
@@ -60,6 +62,8 @@ pub struct Settings {
     pub models: models::Models,
     /// What may not be sent to a model.
     pub policy: models::Policy,
+    /// Where audit records go besides the database.
+    pub audit: Audit,
     /// Logs.
     pub log: Log,
     /// `aiox worker`.
@@ -128,6 +132,7 @@ impl Settings {
         self.models.check(problems);
         self.policy.check(problems);
         if self.hub.mode == Mode::Prod && self.http.tls_cert.is_none() && !self.http.behind_tls_proxy {
+        self.audit.check(problems);
             problems.push(
                 "http.tls_cert: production needs TLS; set http.tls_cert and http.tls_key, or http.behind_tls_proxy = true where a proxy ends it".into(),
             );

@@ -1,12 +1,16 @@
 //! The audit log: one record per change, denial and sign-in.
 
 mod chain;
+mod sinks;
 
 use aiox_core::Result;
 use aiox_model::Ts;
 use uuid::Uuid;
 
-pub use self::chain::{Fault, Link, Verified, chained, verify};
+pub use self::{
+    chain::{Fault, Link, Verified, chained, verify},
+    sinks::{behind, following, reached},
+};
 use crate::{
     AsDb, Tx,
     db::{row, rows},
@@ -49,8 +53,18 @@ pub struct AuditRow {
 /// until the commit.
 ///
 /// # Errors
-/// Database errors.
+/// [`Error::Unavailable`](aiox_core::Error::Unavailable) while changes are held ([`Store::hold_changes`](crate::Store::hold_changes));
+/// database errors.
 pub async fn insert(tx: &mut Tx, record: &AuditRow) -> Result<()> {
+    tx.hold().check()?;
+    note(tx, record).await
+}
+
+/// As [`insert`], for what is recorded beside a change or instead of one, a denial for instance: it is kept while changes are held.
+///
+/// # Errors
+/// Database errors.
+pub async fn note(tx: &mut Tx, record: &AuditRow) -> Result<()> {
     insert_all(tx, std::slice::from_ref(record)).await
 }
 

@@ -13,6 +13,7 @@ use sqlx::{
 use crate::{
     changes::{Change, Changes},
     error::map,
+    hold::Hold,
 };
 
 /// Counts a statement, for `aiox_sql_statements_total`.
@@ -89,6 +90,7 @@ impl AsDb for Reader {
 /// A transaction. Dropped without [`commit`](Tx::commit), it is rolled back.
 pub struct Tx {
     on: On,
+    hold: Hold,
     /// Dropped last, so that the change is counted once it is there.
     change: Option<Change>,
 }
@@ -106,12 +108,17 @@ impl AsDb for Tx {
     }
 }
 impl Tx {
+    /// Whether changes are held.
+    pub(crate) const fn hold(&self) -> &Hold {
+        &self.hold
+    }
+
     /// Makes the changes durable.
     ///
     /// # Errors
     /// As every database error; nothing of the transaction is then kept.
     pub async fn commit(self) -> Result<()> {
-        let Self { on, change } = self;
+        let Self { on, change, hold: _ } = self;
         let done = match on {
             On::Pg(tx) => tx.commit().await,
             On::Lite(tx) => tx.commit().await,
@@ -149,6 +156,7 @@ pub enum StoreOptions {
 pub struct Store {
     pools: Pools,
     changes: Changes,
+    hold: Hold,
 }
 
 #[derive(Clone)]
@@ -206,7 +214,7 @@ impl Store {
                     .connect_with(base.read_only(true))
                     .await
                     .map_err(map)?;
-                Ok(Self { pools: Pools::Lite { read, write }, changes: Changes::default() })
+                Ok(Self { pools: Pools::Lite { read, write }, changes: Changes::default(), hold: Hold::default() })
             }
             StoreOptions::Postgres { url, connections } => {
                 let base = PgConnectOptions::from_str(&url)
@@ -216,7 +224,7 @@ impl Store {
                 let write = pool().connect_with(base.clone()).await.map_err(map)?;
                 sqlx::migrate!("../../migrations/postgres").run(&write).await.map_err(Error::internal)?;
                 let read = pool().connect_with(base).await.map_err(map)?;
-                Ok(Self { pools: Pools::Pg { read, write }, changes: Changes::default() })
+                Ok(Self { pools: Pools::Pg { read, write }, changes: Changes::default(), hold: Hold::default() })
             }
         }
     }
@@ -262,7 +270,23 @@ impl Store {
             Pools::Pg { write, .. } => Box::pin(write.begin()).await.map(On::Pg),
             Pools::Lite { write, .. } => Box::pin(write.begin_with("BEGIN IMMEDIATE")).await.map(On::Lite),
         };
-        Ok(Tx { on: on.map_err(map)?, change: None })
+        Ok(Tx { on: on.map_err(map)?, hold: self.hold.clone(), change: None })
+    }
+
+    /// Refuses whatever would be recorded as a change, or takes it again. For as long as audit records do not get to where they must:
+    /// nothing new is taken, while what was taken before goes on and denials are recorded.
+    pub fn hold_changes(&self, held: bool) {
+        self.hold.set(held);
+    }
+
+    /// Whether changes are held.
+    #[must_use]
+    pub fn holds_changes(&self) -> bool {
+        self.hold.check().is_err()
+    }
+
+    pub(crate) const fn hold(&self) -> &Hold {
+        &self.hold
     }
 
     pub(crate) const fn changes(&self) -> &Changes {

@@ -29,6 +29,7 @@ pub use advance::{Advance, Ending, NewEvent};
 use self::fresh::Fresh;
 use crate::{
     Store,
+    hold::Hold,
     many::{Many, exec_many},
     runs::RunRow,
 };
@@ -82,6 +83,7 @@ pub struct Journal {
     queue: mpsc::Sender<Op>,
     stats: Arc<JournalStats>,
     fresh: Arc<Fresh>,
+    hold: Hold,
 }
 
 impl Journal {
@@ -89,21 +91,24 @@ impl Journal {
     pub fn new(store: Store) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (queue, work) = mpsc::channel(QUEUE);
         let stats = Arc::new(JournalStats::default());
-        (Self { queue, stats: stats.clone(), fresh: Arc::default() }, run(store, work, stats))
+        let hold = store.hold().clone();
+        (Self { queue, stats: stats.clone(), fresh: Arc::default(), hold }, run(store, work, stats))
     }
 
     /// Makes a run durable, with its first event, message, quota reservation and audit record.
     ///
     /// # Errors
-    /// Database errors; nothing is kept then.
+    /// [`Error::Unavailable`] while changes are held ([`Store::hold_changes`]); database errors. Nothing is kept then.
     pub fn accept(&self, accept: impl Into<Arc<Accept>>) -> impl Future<Output = Result<Accepted>> + Send {
         // Out of the futures of all callers before the first of them is made.
         let accept = accept.into();
         let kept = accept.peer.is_none().then(|| Arc::clone(&accept));
         let fresh = Arc::clone(&self.fresh);
+        let held = self.hold.check();
         let (to, answer) = oneshot::channel();
         let asked = self.ask(Op::Accept(accept, to), answer);
         async move {
+            held?;
             let accepted = asked.await?;
             if let (Accepted::New, Some(accept)) = (&accepted, kept) {
                 fresh.keep(accept);

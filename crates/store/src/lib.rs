@@ -12,6 +12,7 @@ mod changes;
 mod db;
 mod dialect;
 mod error;
+mod hold;
 mod journal;
 mod many;
 mod remembered;

@@ -183,3 +183,9 @@ impl HubProcess {
         (status, log)
     }
 }
+    /// SIGKILL.
+    pub fn kill(&self) {
+        let pid = i32::try_from(self.child.id().unwrap()).unwrap();
+        kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+    }
+

@@ -70,3 +70,17 @@ async fn each_file_of_the_federation_is_needed_and_named() {
         std::fs::rename(&aside, &file).unwrap();
     }
 }
+
+#[tokio::test]
+async fn an_audit_sink_that_cannot_be_written_stops_the_start_and_is_named() {
+    let place = Place::new();
+    let absent = place.file("absent").join("audit.jsonl");
+    let said = refused(&place, &[format!("audit.sink=file:{}", absent.display())]).await;
+    assert!(said.contains("audit.sink") && said.contains(&absent.display().to_string()), "{said}");
+    let open = place.file("open.jsonl");
+    std::fs::write(&open, "").unwrap();
+    std::fs::set_permissions(&open, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let said = refused(&place, &[format!("audit.sink=file:{}", open.display())]).await;
+    assert!(said.contains("chmod 600"), "{said}");
+    assert!(refused(&place, &["audit.sink=syslog".to_owned()]).await.contains("audit.sink"));
+}

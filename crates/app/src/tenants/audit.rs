@@ -33,6 +33,15 @@ pub struct AuditQuery {
     pub limit: u32,
 }
 
+/// Records for a sink.
+#[derive(Debug, Default)]
+pub struct AuditBatch {
+    /// The records, those of each tenant in the order of its chain.
+    pub records: Vec<AuditRecord>,
+    /// The last one of each tenant.
+    reached: Vec<(Uuid, u64)>,
+}
+
 impl Tenants {
     /// Records, newest first, and where to go on. A platform admin sees those of every tenant, others those of their own.
     ///
@@ -75,9 +84,44 @@ impl Tenants {
         let mut records = Vec::with_capacity(found.len());
         for (row, link) in found {
             let tenant = self.book.text(row.tenant.into()).await?;
-            records.push(shown(row, link, tenant));
+            records.push(audit_record(row, link, tenant));
         }
         Ok((records, next))
+    }
+
+    /// The next records that a sink does not have, of every tenant, those of each in the order of its chain. A new sink begins at the
+    /// first record of each chain.
+    ///
+    /// # Errors
+    /// Database errors.
+    pub async fn audit_for(&self, sink: &str, limit: u32) -> Result<AuditBatch> {
+        let mut db = self.store.read().await?;
+        let mut batch = AuditBatch::default();
+        for (tenant, after) in audit::behind(&mut db, sink).await? {
+            let room = limit.saturating_sub(u32::try_from(batch.records.len()).unwrap_or(u32::MAX));
+            if room == 0 {
+                break;
+            }
+            let name = self.book.text(tenant.into()).await?;
+            let found = audit::following(&mut db, tenant, after, room).await?;
+            if let Some((_, last)) = found.last() {
+                batch.reached.push((tenant, last.seq));
+            }
+            batch.records.extend(found.into_iter().map(|(row, link)| audit_record(row, Some(link), name.clone())));
+        }
+        Ok(batch)
+    }
+
+    /// Notes that a sink has a batch for certain.
+    ///
+    /// # Errors
+    /// Database errors; the batch is given again then.
+    pub async fn audit_kept(&self, sink: &str, batch: &AuditBatch) -> Result<()> {
+        let mut tx = self.store.begin().await?;
+        for (tenant, seq) in &batch.reached {
+            audit::reached(&mut tx, sink, *tenant, *seq).await?;
+        }
+        tx.commit().await
     }
 
     /// Records outlive their tenant: a platform admin reads those of deleted ones too.
@@ -98,7 +142,9 @@ fn actor(principal: &str) -> String {
     }
 }
 
-fn shown(row: AuditRow, link: Option<Link>, tenant_id: String) -> AuditRecord {
+/// A record as `/v1` and the sinks show it. `tenant_id` is the tenant's name.
+#[must_use]
+pub fn audit_record(row: AuditRow, link: Option<Link>, tenant_id: String) -> AuditRecord {
     let (kind, name) = row.actor.split_once(':').unwrap_or(("", &row.actor));
     let principal_id = match kind {
         "user" => name.parse::<UserId>().ok().map(|id| id.to_string()),

@@ -1,7 +1,7 @@
 //! The chain of audit records: whole under many writers, and every kind of damage is found.
 
 use aiox_store::{
-    Accept, Journal, Store,
+    Accept, Advance, Journal, Store,
     audit::{self, AuditRow, Fault, Search},
 };
 use aiox_testkit::{Database, both_dbs};
@@ -111,4 +111,46 @@ both_dbs!(whatever_is_done_to_a_record_is_found, |db: Database| async move {
     for other in audit::chained(&mut store.read().await.unwrap()).await.unwrap() {
         assert_eq!(fault(&store, other.uuid()).await.is_none(), other.uuid() != tenant);
     }
+});
+
+both_dbs!(a_sink_gets_each_record_once_in_the_order_of_its_chain, |db: Database| async move {
+    let store = db.open().await;
+    let (one, two) = (id(), id());
+    for tenant in [one, two, one, one] {
+        insert(&store, &of(tenant)).await;
+    }
+    let behind = async |sink: &str| audit::behind(&mut store.read().await.unwrap(), sink).await.unwrap();
+    let mut all = vec![(one, 0), (two, 0)];
+    all.sort();
+    assert_eq!(behind("stdout").await, all);
+    let found = audit::following(&mut store.read().await.unwrap(), one, 1, 10).await.unwrap();
+    assert_eq!(found.iter().map(|(row, link)| (row.tenant, link.seq)).collect::<Vec<_>>(), [(one, 2), (one, 3)]);
+    for seq in [1, 3] {
+        let mut tx = store.begin().await.unwrap();
+        audit::reached(&mut tx, "stdout", one, seq).await.unwrap();
+        tx.commit().await.unwrap();
+    }
+    assert_eq!(behind("stdout").await, [(two, 0)]);
+    assert_eq!(behind("stderr").await, all, "each sink has its own place");
+});
+
+both_dbs!(while_changes_are_held_nothing_new_is_taken_and_the_rest_goes_on, |db: Database| async move {
+    let store = db.open().await;
+    let (journal, task) = Journal::new(store.clone());
+    let task = tokio::spawn(task);
+    let taken = accept("user:a");
+    let run = taken.run;
+    journal.accept(taken).await.unwrap();
+    store.hold_changes(true);
+    assert_eq!(journal.accept(accept("user:a")).await.unwrap_err().code(), "dependency_unavailable");
+    let mut tx = store.begin().await.unwrap();
+    assert_eq!(audit::insert(&mut tx, &of(id())).await.unwrap_err().code(), "dependency_unavailable");
+    drop(tx);
+    let mut tx = store.begin().await.unwrap();
+    audit::note(&mut tx, &of(id())).await.unwrap();
+    tx.commit().await.unwrap();
+    assert!(journal.advance(Advance::new(run, NOW)).await.unwrap().is_some(), "what was taken goes on");
+    store.hold_changes(false);
+    journal.accept(accept("user:a")).await.unwrap();
+    task.abort();
 });
