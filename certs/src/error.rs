@@ -59,6 +59,9 @@ pub enum CertError {
     /// A PEM text that does not come from a file is not usable.
     #[error("{0}: not the PEM text it should be")]
     Pem(String),
+    /// A key in a setting that belongs to another certificate, or to another key.
+    #[error("{0}: does not belong to what it stands beside")]
+    Mismatch(String),
     /// A name cannot stand in a certificate.
     #[error("not a name that can stand in a certificate: {0}")]
     Name(String),

@@ -4,10 +4,11 @@ use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read, Write},
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use rcgen::PublicKeyData as _;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, SubjectPublicKeyInfoDer, pem::PemObject};
 use zeroize::Zeroizing;
 
 use crate::error::{CertError, FileProblem};
@@ -69,13 +70,53 @@ pub fn read_public(setting: &str, path: &Path) -> Result<Vec<u8>, CertError> {
     read(setting, path, false).map(|bytes| bytes.to_vec())
 }
 
-/// Reads a PEM file of one or more certificates, leaf first.
+/// Where PEM text is.
+#[derive(Clone, Copy)]
+pub enum Pem<'a> {
+    /// In a file.
+    File(&'a Path),
+    /// Here. Perhaps a secret.
+    Text(&'a str),
+}
+impl<'a> Pem<'a> {
+    /// PEM text itself, or the path of a file with it.
+    #[must_use]
+    pub fn of(text: &'a str) -> Self {
+        if text.contains("-----BEGIN") { Self::Text(text) } else { Self::File(Path::new(text)) }
+    }
+    fn read(self, setting: &str, private: bool) -> Result<Zeroizing<Vec<u8>>, CertError> {
+        match self {
+            Self::File(path) => read(setting, path, private),
+            Self::Text(text) => Ok(Zeroizing::new(text.as_bytes().to_vec())),
+        }
+    }
+    fn fails(self, setting: &str, problem: FileProblem) -> CertError {
+        match self {
+            Self::File(path) => file_error(setting, path, problem, None),
+            Self::Text(_) if problem == FileProblem::Mismatch => CertError::Mismatch(setting.to_owned()),
+            Self::Text(_) => CertError::Pem(setting.to_owned()),
+        }
+    }
+}
+impl<'a> From<&'a Path> for Pem<'a> {
+    fn from(path: &'a Path) -> Self {
+        Self::File(path)
+    }
+}
+impl<'a> From<&'a PathBuf> for Pem<'a> {
+    fn from(path: &'a PathBuf) -> Self {
+        Self::File(path)
+    }
+}
+
+/// Reads PEM text of one or more certificates, leaf first.
 ///
 /// # Errors
 /// As [`read_public`], or when it holds no certificate or something unparsable.
-pub fn load_chain(setting: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>, CertError> {
-    let bytes = read_public(setting, path)?;
-    let unparsable = || file_error(setting, path, FileProblem::Unparsable, None);
+pub fn load_chain<'a>(setting: &str, pem: impl Into<Pem<'a>>) -> Result<Vec<CertificateDer<'static>>, CertError> {
+    let pem = pem.into();
+    let bytes = pem.read(setting, false)?;
+    let unparsable = || pem.fails(setting, FileProblem::Unparsable);
     let chain: Vec<_> = CertificateDer::pem_slice_iter(&bytes).collect::<Result<_, _>>().map_err(|_| unparsable())?;
     if chain.is_empty() || chain.iter().any(|der| x509_parser::parse_x509_certificate(der).is_err()) {
         return Err(unparsable());
@@ -83,16 +124,29 @@ pub fn load_chain(setting: &str, path: &Path) -> Result<Vec<CertificateDer<'stat
     Ok(chain)
 }
 
-/// Reads a PEM file of one private key.
+/// Reads PEM text of one private key.
 ///
 /// # Errors
 /// As [`read_private`], or when it is not an ECDSA P-256 key in PKCS#8.
-pub fn load_key(setting: &str, path: &Path) -> Result<PrivateKeyDer<'static>, CertError> {
-    let bytes = read_private(setting, path)?;
-    let unparsable = || file_error(setting, path, FileProblem::Unparsable, None);
+pub fn load_key<'a>(setting: &str, pem: impl Into<Pem<'a>>) -> Result<PrivateKeyDer<'static>, CertError> {
+    let pem = pem.into();
+    let bytes = pem.read(setting, true)?;
+    let unparsable = || pem.fails(setting, FileProblem::Unparsable);
     let key = PrivateKeyDer::from_pem_slice(&bytes).map_err(|_| unparsable())?;
     rcgen::KeyPair::try_from(&key).map_err(|_| unparsable())?;
     Ok(key)
+}
+
+/// Reads PEM text of one public key (SPKI) and compares it with a private key.
+///
+/// # Errors
+/// As [`read_public`], when it is no public key, or [`FileProblem::Mismatch`] when it is another one than that of `key`.
+pub fn check_public_half<'a>(setting: &str, pem: impl Into<Pem<'a>>, key: &PrivateKeyDer<'_>) -> Result<(), CertError> {
+    let pem = pem.into();
+    let bytes = pem.read(setting, false)?;
+    let public = SubjectPublicKeyInfoDer::from_pem_slice(&bytes).map_err(|_| pem.fails(setting, FileProblem::Unparsable))?;
+    let pair = rcgen::KeyPair::try_from(key).map_err(|_| pem.fails(setting, FileProblem::Mismatch))?;
+    if public.as_ref() == pair.subject_public_key_info() { Ok(()) } else { Err(pem.fails(setting, FileProblem::Mismatch)) }
 }
 
 /// A certificate chain, leaf first, and the leaf's private key.
@@ -102,11 +156,12 @@ pub type Pair = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 ///
 /// # Errors
 /// As [`load_chain`] and [`load_key`], or when the two do not belong together.
-pub fn load_pair(setting: &str, certificate: &Path, key: &Path) -> Result<Pair, CertError> {
+pub fn load_pair<'a>(setting: &str, certificate: impl Into<Pem<'a>>, key: impl Into<Pem<'a>>) -> Result<Pair, CertError> {
+    let key = key.into();
     let chain = load_chain(&format!("{setting}.certificate"), certificate)?;
     let key_setting = format!("{setting}.key");
     let private = load_key(&key_setting, key)?;
-    let mismatch = || file_error(&key_setting, key, FileProblem::Mismatch, None);
+    let mismatch = || key.fails(&key_setting, FileProblem::Mismatch);
     let pair = rcgen::KeyPair::try_from(&private).map_err(|_| mismatch())?;
     let leaf = chain.first().and_then(|der| x509_parser::parse_x509_certificate(der).ok()).ok_or_else(mismatch)?.1;
     if leaf.public_key().subject_public_key.data.as_ref() != pair.public_key_raw() {

@@ -25,7 +25,9 @@ mod leaf;
 
 pub use authority::{Authority, Issued};
 pub use error::{CertError, FileProblem};
-pub use files::{Overwrite, load_chain, load_key, load_pair, read_private, read_public, write_private, write_public};
+pub use files::{
+    Overwrite, Pair, Pem, check_public_half, load_chain, load_key, load_pair, read_private, read_public, write_private, write_public,
+};
 pub use hub::{HubNames, HubPaths, create_signing_key};
 pub use inspect::{CertificateInfo, inspect_der, inspect_file, inspect_pem};
 pub use leaf::Leaf;

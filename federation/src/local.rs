@@ -22,6 +22,9 @@ pub enum LocalError {
         /// What is wrong.
         problem: JwsError,
     },
+    /// The certificate for calls to peers names another node than that of the listener.
+    #[error("federation.client_certificate names another node than federation.certificate")]
+    OtherNode,
     /// Two of the three keys are the same.
     #[error("federation.token_key and federation.envelope_key must be different keys")]
     SharedKey,
@@ -32,6 +35,9 @@ pub struct LocalNode {
     pub(crate) id: NodeId,
     pub(crate) chain: Vec<CertificateDer<'static>>,
     pub(crate) key: PrivateKeyDer<'static>,
+    /// Certificate and key for calls to peers.
+    pub(crate) client: (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>),
+    /// Of the certificate for calls to peers: request tokens are bound to it.
     pub(crate) thumbprint: String,
     pub(crate) token_key: SigningKey,
     pub(crate) envelope_key: SigningKey,
@@ -46,7 +52,8 @@ impl fmt::Debug for LocalNode {
 }
 
 impl LocalNode {
-    /// From the federation certificate chain (leaf first), its key, the token key and the envelope key. The node id is the leaf's.
+    /// From the federation certificate chain (leaf first), its key, the token key and the envelope key. The node id is the leaf's. The
+    /// certificate is for the listener and for calls to peers.
     ///
     /// # Errors
     /// When one of them is unusable for its purpose.
@@ -56,11 +63,32 @@ impl LocalNode {
         token_key: &PrivateKeyDer<'_>,
         envelope_key: &PrivateKeyDer<'_>,
     ) -> Result<Self, LocalError> {
+        let client = (chain.clone(), key.clone_key());
+        Self::with_client(chain, key, client, token_key, envelope_key)
+    }
+
+    /// As [`new`](Self::new), with a certificate and key of their own for calls to peers. Both certificates name the same node.
+    ///
+    /// # Errors
+    /// When one of them is unusable for its purpose.
+    pub fn with_client(
+        chain: Vec<CertificateDer<'static>>,
+        key: PrivateKeyDer<'static>,
+        client: (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>),
+        token_key: &PrivateKeyDer<'_>,
+        envelope_key: &PrivateKeyDer<'_>,
+    ) -> Result<Self, LocalError> {
         let first = chain.first().ok_or(LocalError::Leaf(LeafError::Unparsable))?;
         let leaf = leaf::read(first).map_err(LocalError::Leaf)?;
-        if !leaf.server || !leaf.client {
+        let calling = client.0.first().ok_or(LocalError::Leaf(LeafError::Unparsable))?;
+        let caller = leaf::read(calling).map_err(LocalError::Leaf)?;
+        if !leaf.server || !caller.client {
             return Err(LocalError::Leaf(LeafError::Purpose));
         }
+        if caller.node != leaf.node {
+            return Err(LocalError::OtherNode);
+        }
+        let thumbprint = leaf::thumbprint(calling);
         let signing = |setting, key: &PrivateKeyDer<'_>| {
             SigningKey::from_pkcs8(key.secret_der()).map_err(|problem| LocalError::Key { setting, problem })
         };
@@ -69,7 +97,7 @@ impl LocalNode {
         if token_key.public() == envelope_key.public() {
             return Err(LocalError::SharedKey);
         }
-        Ok(Self { id: leaf.node, thumbprint: leaf::thumbprint(first), chain, key, token_key, envelope_key, stack: None })
+        Ok(Self { id: leaf.node, thumbprint, chain, key, client, token_key, envelope_key, stack: None })
     }
 
     /// Tells peers what this hub is for programs, in its trust document.

@@ -197,7 +197,7 @@ pub fn client_config(local: &LocalNode, verifier: Arc<PeerServerVerifier>) -> Re
         .with_protocol_versions(&[&TLS13])?
         .dangerous()
         .with_custom_certificate_verifier(verifier)
-        .with_client_auth_cert(local.chain.clone(), local.key.clone_key())?;
+        .with_client_auth_cert(local.client.0.clone(), local.client.1.clone_key())?;
     config.alpn_protocols = vec![ALPN_H2.to_vec()];
     config.resumption = Resumption::disabled();
     config.enable_early_data = false;

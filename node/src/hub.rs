@@ -159,7 +159,10 @@ impl Hub {
 
         let outward = match settings.federation.enabled {
             true => Some(Outward::new(identity::local_node(&settings)?, clock.clone(), ids.clone())),
-            false => None,
+            false => {
+                identity::given(&settings)?;
+                None
+            }
         };
         let wire = outward.as_ref().map_or_else(|| Arc::new(NoPeers) as _, Outward::wire);
         let federated = Federated::new(store.clone(), journal.clone(), events.clone(), clock.clone(), ids.clone(), replies.clone(), wire);
@@ -252,10 +255,10 @@ impl Hub {
             worker_credentials,
             clock,
             watch: Some(watch),
+            sink,
         })
     }
 
-            sink,
     /// Starts what works beside the doors: time limits, lost leases, unfinished runs, retention. Outside production the samples are made
     /// first.
     ///
@@ -279,9 +282,6 @@ impl Hub {
                 }
             });
         }
-        let (tenants, gateway) = (self.tenants.clone(), self.gateway.clone());
-        let (agents, clock, days) = (self.agents.clone(), self.clock.clone(), i64::from(self.settings.hub.retention_days));
-        tasks.run("retention", move |stop| {
         if let Some(sink) = &self.sink {
             let sink = sink.clone();
             tasks.run("audit sink", move |stop| {
@@ -292,6 +292,9 @@ impl Hub {
                 }
             });
         }
+        let (tenants, gateway) = (self.tenants.clone(), self.gateway.clone());
+        let (agents, clock, days) = (self.agents.clone(), self.clock.clone(), i64::from(self.settings.hub.retention_days));
+        tasks.run("retention", move |stop| {
             let (agents, clock, tenants, gateway) = (agents.clone(), clock.clone(), tenants.clone(), gateway.clone());
             async move {
                 let mut hourly = tokio::time::interval(Duration::from_secs(3600));

@@ -2,12 +2,13 @@
 
 use std::{path::PathBuf, sync::LazyLock};
 
-use aiox_certs::HubPaths;
-use aiox_config::{Mode, Settings};
+use aiox_certs::{HubPaths, Pair, Pem};
+use aiox_config::{Mode, Secret, Settings};
 use aiox_conformance::{Level, requirements};
 use aiox_federation::{conformance::Must, listener::ListenerLimits, local::LocalNode, service::FederationOptions};
 use aiox_model::v1::federation::Stack;
 use anyhow::{Context as _, Result, bail};
+use rustls::pki_types::CertificateDer;
 
 /// SHA-256 of this program, for signed conformance results. `None` when it cannot be read.
 static BUILD: LazyLock<Option<String>> = LazyLock::new(|| {
@@ -20,14 +21,52 @@ pub fn certs_dir(settings: &Settings) -> PathBuf {
     settings.federation.certs_dir.clone().unwrap_or_else(|| settings.hub.data_dir.join("certs"))
 }
 
+/// What settings give beside the directory.
+pub struct Given {
+    server: Option<Pair>,
+    client: Option<Pair>,
+    roots: Option<Vec<CertificateDer<'static>>>,
+}
+
+/// Reads what is given by settings of its own. It has to be usable, also where the hub has no peers.
+pub fn given(settings: &Settings) -> Result<Given> {
+    let own = &settings.federation;
+    let pair = |certificate: &Option<Secret>, key: &Option<Secret>, name: &str| {
+        let (Some(certificate), Some(key)) = (certificate, key) else { return Ok(None) };
+        let pair = aiox_certs::load_pair("federation", Pem::of(certificate.expose()), Pem::of(key.expose()));
+        pair.map(Some).with_context(|| format!("federation.{name}certificate, federation.{name}key"))
+    };
+    let authority = |authority: &Secret| aiox_certs::load_chain("federation.ca_certificate", Pem::of(authority.expose()));
+    Ok(Given {
+        server: pair(&own.certificate, &own.key, "")?,
+        client: pair(&own.client_certificate, &own.client_key, "client_")?,
+        roots: own.ca_certificate.as_ref().map(authority).transpose()?,
+    })
+}
+
 /// Certificate and keys of the peer listener.
 pub fn local_node(settings: &Settings) -> Result<LocalNode> {
-    let paths = HubPaths::new(&certs_dir(settings));
-    let (certificate, key) = paths.leaf("federation");
-    let (chain, key) = aiox_certs::load_pair("federation", &certificate, &key).context("make it with: aiox certs create")?;
+    let (paths, own) = (HubPaths::new(&certs_dir(settings)), &settings.federation);
+    let given = given(settings)?;
+    let (chain, key) = match given.server {
+        Some(pair) => pair,
+        None => {
+            let (certificate, key) = paths.leaf("federation");
+            aiox_certs::load_pair("federation", &certificate, &key).context("make it with: aiox certs create")?
+        }
+    };
+    let client = given.client.unwrap_or_else(|| (chain.clone(), key.clone_key()));
     let token = aiox_certs::load_key("federation.token_key", &paths.token_key())?;
+    if let Some(public) = &own.token_public_key {
+        aiox_certs::check_public_half("federation.token_public_key", Pem::of(public.expose()), &token).with_context(|| {
+            format!(
+                "federation.token_public_key has to be the public half of {}; the keys of peers are in their trust documents",
+                paths.token_key().display()
+            )
+        })?;
+    }
     let envelope = aiox_certs::load_key("federation.envelope_key", &paths.envelope_key())?;
-    let node = LocalNode::new(chain, key, &token, &envelope)?.with_stack(&stack(settings));
+    let node = LocalNode::with_client(chain, key, client, &token, &envelope)?.with_stack(&stack(settings));
     if node.domain() != settings.hub.domain {
         bail!("the federation certificate names the domain {}, but hub.domain is {}", node.domain(), settings.hub.domain);
     }
@@ -71,7 +110,10 @@ pub fn federation_options(settings: &Settings) -> Result<FederationOptions> {
     };
     Ok(FederationOptions {
         endpoint: own.endpoint.clone().unwrap_or_else(|| format!("https://{}:{}", settings.hub.domain, own.port)),
-        roots: aiox_certs::load_chain("federation.roots", &paths.domain_authority())?,
+        roots: match given(settings)?.roots {
+            Some(roots) => roots,
+            None => aiox_certs::load_chain("federation.roots", &paths.domain_authority())?,
+        },
         web_roots,
         skew: i64::from(own.skew_seconds),
         limits: ListenerLimits::default(),

@@ -38,6 +38,18 @@ const NAMES: &[(&str, &str)] = &[
     ("AGENTOS_STACK_ID", "federation.stack_id"),
     ("AGENTOS_ENVIRONMENT", "federation.environment"),
     ("AGENTOS_REGION", "federation.region"),
+    ("AGENTOS_FED_SERVER_CERT", "federation.certificate"),
+    ("AGENTOS_FED_SERVER_CERT_FILE", "federation.certificate"),
+    ("AGENTOS_FED_SERVER_KEY", "federation.key"),
+    ("AGENTOS_FED_SERVER_KEY_FILE", "federation.key"),
+    ("AGENTOS_FED_CA_CERT", "federation.ca_certificate"),
+    ("AGENTOS_FED_CA_CERT_FILE", "federation.ca_certificate"),
+    ("AGENTOS_FED_CLIENT_CERT", "federation.client_certificate"),
+    ("AGENTOS_FED_CLIENT_CERT_FILE", "federation.client_certificate"),
+    ("AGENTOS_FED_CLIENT_KEY", "federation.client_key"),
+    ("AGENTOS_FED_CLIENT_KEY_FILE", "federation.client_key"),
+    ("AGENTOS_FED_JWT_PUBLIC_KEY", "federation.token_public_key"),
+    ("AGENTOS_FED_JWT_PUBLIC_KEY_FILE", "federation.token_public_key"),
     ("AGENTOS_AUDIT_SINK", "audit.sink"),
     ("LOG_LEVEL", "log.level"),
     ("LOG_FORMAT", "log.format"),
@@ -77,6 +89,13 @@ pub(crate) fn translate(environment: &[Variable]) -> Vec<Variable> {
         out.push(((*key).to_owned(), value));
     }
     out
+}
+
+/// Variables that are given as a value and as a file.
+pub(crate) fn given_twice(environment: &[Variable]) -> Vec<String> {
+    let given = |name: &str| environment.iter().any(|(other, value)| other == name && !value.is_empty());
+    let twice = |name: &&str| name.strip_suffix("_FILE").is_some_and(|value| given(name) && given(value));
+    NAMES.iter().map(|(name, _)| *name).filter(twice).map(|name| format!("{name}: give either it or the variable without _FILE")).collect()
 }
 
 /// Seconds of a duration like `15m`, `168h` or `90s`.

@@ -94,6 +94,7 @@ impl Settings {
         environment.sort();
         let mut unknown = Vec::new();
         let mut layer = Dict::new();
+        unknown.extend(legacy::given_twice(&environment));
         for (name, value) in legacy::translate(&environment) {
             put(&mut layer, name.split('.'), &value);
         }
@@ -131,8 +132,8 @@ impl Settings {
         self.worker.check(problems);
         self.models.check(problems);
         self.policy.check(problems);
-        if self.hub.mode == Mode::Prod && self.http.tls_cert.is_none() && !self.http.behind_tls_proxy {
         self.audit.check(problems);
+        if self.hub.mode == Mode::Prod && self.http.tls_cert.is_none() && !self.http.behind_tls_proxy {
             problems.push(
                 "http.tls_cert: production needs TLS; set http.tls_cert and http.tls_key, or http.behind_tls_proxy = true where a proxy ends it".into(),
             );
@@ -231,6 +232,36 @@ mod tests {
         assert_eq!((settings.http.port, settings.hub.domain.as_str(), settings.auth.access_seconds), (1234, "hub-b.example", 900));
         let both = with(&[("SERVER_PORT", "1234"), ("AIOX__HTTP__PORT", "99")]).unwrap();
         assert_eq!(both.http.port, 99);
+    }
+
+    #[test]
+    fn the_federation_files_of_the_contract_are_read_as_text_or_path() {
+        let pem = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        let settings = with(&[
+            ("AGENTOS_FED_SERVER_CERT", pem),
+            ("AGENTOS_FED_SERVER_KEY_FILE", "/run/fed.key"),
+            ("AGENTOS_FED_CA_CERT", "/run/ca.pem"),
+            ("AGENTOS_FED_CLIENT_CERT_FILE", "/run/client.pem"),
+            ("AGENTOS_FED_CLIENT_KEY", "/run/client.key"),
+            ("AGENTOS_FED_JWT_PUBLIC_KEY", "/run/jwt.pub"),
+        ])
+        .unwrap()
+        .federation;
+        let text = |secret: &Option<Secret>| secret.as_ref().map(|secret| secret.expose().to_owned());
+        assert_eq!(text(&settings.certificate).as_deref(), Some(pem));
+        for (secret, path) in [
+            (&settings.key, "/run/fed.key"),
+            (&settings.ca_certificate, "/run/ca.pem"),
+            (&settings.client_certificate, "/run/client.pem"),
+            (&settings.client_key, "/run/client.key"),
+            (&settings.token_public_key, "/run/jwt.pub"),
+        ] {
+            assert_eq!(text(secret).as_deref(), Some(path));
+        }
+        let error = with(&[("AGENTOS_FED_CLIENT_CERT", "/run/client.pem")]).unwrap_err().to_string();
+        assert!(error.contains("federation.client_certificate"), "{error}");
+        let error = with(&[("AGENTOS_FED_CA_CERT", "/a.pem"), ("AGENTOS_FED_CA_CERT_FILE", "/b.pem")]).unwrap_err().to_string();
+        assert!(error.contains("AGENTOS_FED_CA_CERT"), "{error}");
     }
 
     #[test]

@@ -553,6 +553,19 @@ pub struct Federation {
     pub endpoint: Option<String>,
     /// Directory with the files that `aiox certs create` makes. Absent = `<hub.data_dir>/certs`.
     pub certs_dir: Option<PathBuf>,
+    /// PEM certificate chain that this hub shows its peers, or the path of a file with it. Absent = `federation.pem` in `certs_dir`.
+    pub certificate: Option<Secret>,
+    /// Its PEM key, or the path of a file with it. Absent = `federation.key` in `certs_dir`.
+    pub key: Option<Secret>,
+    /// PEM certificate chain for calls to peers, or the path of a file with it. Absent = the one above.
+    pub client_certificate: Option<Secret>,
+    /// Its PEM key, or the path of a file with it.
+    pub client_key: Option<Secret>,
+    /// PEM authority of this hub's domain, which peers are told, or the path of a file with it. Absent = `domain-ca.pem` in `certs_dir`.
+    pub ca_certificate: Option<Secret>,
+    /// PEM public key of this hub's request tokens, or the path of a file with it; another one than that of `token.key` in `certs_dir`
+    /// stops the start. Absent = it is not compared.
+    pub token_public_key: Option<Secret>,
     /// PEM authorities that vouch for other hubs' web servers. Absent = the machine's own.
     pub web_roots: Option<PathBuf>,
     /// Tolerated clock difference in seconds.
@@ -572,6 +585,12 @@ impl Default for Federation {
             port: 8443,
             endpoint: None,
             certs_dir: None,
+            certificate: None,
+            key: None,
+            client_certificate: None,
+            client_key: None,
+            ca_certificate: None,
+            token_public_key: None,
             web_roots: None,
             skew_seconds: 30,
             stack_id: None,
@@ -584,6 +603,11 @@ impl Federation {
     pub(crate) fn check(&self, problems: &mut Vec<String>) {
         if self.skew_seconds > 300 {
             problems.push("federation.skew_seconds: must be at most 300".into());
+        }
+        for (name, certificate, key) in [("", &self.certificate, &self.key), ("client_", &self.client_certificate, &self.client_key)] {
+            if certificate.is_some() != key.is_some() {
+                problems.push(format!("federation.{name}certificate: federation.{name}certificate and federation.{name}key go together"));
+            }
         }
         if self.endpoint.as_ref().is_some_and(|endpoint| !endpoint.starts_with("https://")) {
             problems.push("federation.endpoint: must begin with https://".into());

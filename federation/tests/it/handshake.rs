@@ -1,16 +1,19 @@
 //! Certificates, authorities and live connections (F7, F11, F22).
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use aiox_certs::Leaf;
-use aiox_federation::token::Operation;
+use aiox_federation::{link::Links, local::LocalError, token::Operation};
 use aiox_model::federation::PeerState;
 use bytes::Bytes;
-use http::Method;
+use http::{Method, StatusCode};
 use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, Issuer, KeyPair, SanType};
 use tokio::{io::AsyncReadExt, net::TcpStream, time::timeout};
 
-use crate::hub::{Hub, Pair, Raw, client_config, issue, pair, two};
+use crate::{
+    doubles::TestIds,
+    hub::{Hub, Pair, Raw, client_config, issue, pair, two},
+};
 
 /// TLS 1.3 tells a client of its refusal only with the first answer, so a refused handshake shows at the first request.
 async fn refused(to: &Hub, certificate: Option<&Pair>) -> bool {
@@ -139,4 +142,18 @@ async fn one_peer_cannot_take_all_connections() {
     while refused(&b, Some(&a.pair)).await {
         tokio::task::yield_now().await;
     }
+}
+
+#[tokio::test]
+async fn calls_show_a_certificate_of_their_own_where_there_is_one() {
+    use ExtendedKeyUsagePurpose::{ClientAuth, ServerAuth};
+    let (a, b) = two().await;
+    let node = "spiffe://hub-a.example/node/n1";
+    let local = Arc::new(a.with_client(custom(&a, &[node], &[ClientAuth])).unwrap());
+    let links = Links::new(local, a.roster.clone(), a.clock.clone(), Arc::new(TestIds));
+    let answer = links.send("hub-b.example", Method::GET, "/fed/v1/capabilities", Operation::Hello, Bytes::new()).await.unwrap();
+    assert_eq!(answer.status(), StatusCode::OK, "the token is bound to the certificate that was shown");
+    assert!(matches!(a.with_client(custom(&a, &[node], &[ServerAuth])), Err(LocalError::Leaf(_))), "no clientAuth");
+    let other = custom(&a, &["spiffe://hub-a.example/node/n2"], &[ClientAuth]);
+    assert!(matches!(a.with_client(other), Err(LocalError::OtherNode)));
 }

@@ -15,7 +15,7 @@ use aiox_federation::{
     door::{self, Door},
     link::Links,
     listener::{self, ListenerLimits},
-    local::LocalNode,
+    local::{LocalError, LocalNode},
     order::Order,
     peers::Allowances,
     roster::Roster,
@@ -166,6 +166,12 @@ impl Hub {
         stack.peer.build.digest = Some(digest.to_owned());
         let [token, envelope] = &self.keys;
         LocalNode::new(self.pair.0.clone(), self.pair.1.clone_key(), token, envelope).unwrap().with_stack(&stack)
+    }
+
+    /// This hub as it would be with another certificate for its calls.
+    pub fn with_client(&self, client: Pair) -> Result<LocalNode, LocalError> {
+        let [token, envelope] = &self.keys;
+        LocalNode::with_client(self.pair.0.clone(), self.pair.1.clone_key(), client, token, envelope)
     }
 
     pub fn document(&self) -> Value {

@@ -82,7 +82,16 @@ impl Place {
 
     /// As [`serve`](Self::serve), with further settings.
     pub async fn serve_with(&self, more: &[String]) -> HubProcess {
-        let mut child = self.command(&["serve"], more).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        self.serve_in::<&str>(more, []).await
+    }
+
+    /// As [`serve_with`](Self::serve_with), with an environment.
+    pub async fn serve_in<N: AsRef<std::ffi::OsStr>>(
+        &self,
+        more: &[String],
+        environment: impl IntoIterator<Item = (N, String)>,
+    ) -> HubProcess {
+        let mut child = self.command(&["serve"], more).envs(environment).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let (said, log) = watch::channel(String::new());
         let reader = tokio::spawn(async move {
@@ -175,6 +184,12 @@ impl HubProcess {
         kill(Pid::from_raw(pid), Signal::SIGTERM).unwrap();
     }
 
+    /// SIGKILL.
+    pub fn kill(&self) {
+        let pid = i32::try_from(self.child.id().unwrap()).unwrap();
+        kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+    }
+
     /// Waits for its end.
     pub async fn ended(mut self) -> (ExitStatus, String) {
         let status = within(self.child.wait()).await.unwrap();
@@ -183,9 +198,3 @@ impl HubProcess {
         (status, log)
     }
 }
-    /// SIGKILL.
-    pub fn kill(&self) {
-        let pid = i32::try_from(self.child.id().unwrap()).unwrap();
-        kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
-    }
-

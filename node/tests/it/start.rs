@@ -84,3 +84,82 @@ async fn an_audit_sink_that_cannot_be_written_stops_the_start_and_is_named() {
     assert!(said.contains("chmod 600"), "{said}");
     assert!(refused(&place, &["audit.sink=syslog".to_owned()]).await.contains("audit.sink"));
 }
+
+#[tokio::test]
+async fn federation_files_of_their_own_settings_are_used_and_named() {
+    let place = Place::new();
+    let (certs, other) = (place.file("certs"), place.file("other"));
+    for directory in [&certs, &other] {
+        let create = ["certs", "create", "--domain", "hub-a.example", "--host", "localhost", "--dir"];
+        let made = within(tokio::process::Command::new(env!("CARGO_BIN_EXE_aiox")).args(create).arg(directory).output()).await.unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    }
+    let moved = |name: &str| {
+        let file = place.file(name);
+        std::fs::rename(certs.join(name), &file).unwrap();
+        file
+    };
+    let (certificate, key, authority) = (moved("federation.pem"), moved("federation.key"), moved("domain-ca.pem"));
+    let public = place.file("token.pub");
+    let token = rcgen::KeyPair::from_pem(&std::fs::read_to_string(certs.join("token.key")).unwrap()).unwrap();
+    std::fs::write(&public, token.public_key_pem()).unwrap();
+    let on = ["federation.enabled=true".to_owned(), "federation.port=0".to_owned(), set("federation.certs_dir", &certs)];
+    let given = [
+        ("AGENTOS_FED_SERVER_CERT", &certificate),
+        ("AGENTOS_FED_SERVER_KEY_FILE", &key),
+        ("AGENTOS_FED_CA_CERT", &authority),
+        ("AGENTOS_FED_CLIENT_CERT_FILE", &certificate),
+        ("AGENTOS_FED_CLIENT_KEY", &key),
+        ("AGENTOS_FED_JWT_PUBLIC_KEY", &public),
+    ];
+    let hub = place.serve_in(&on, given.map(|(name, file)| (name, file.display().to_string()))).await;
+    hub.terminate();
+    assert!(hub.ended().await.0.success());
+    // The text itself does as well as its path.
+    let texts = given.map(|(name, file)| (name.trim_end_matches("_FILE"), std::fs::read_to_string(file).unwrap()));
+    let hub = place.serve_in(&on, texts).await;
+    hub.terminate();
+    assert!(hub.ended().await.0.success());
+
+    let (absent, damaged) = (place.file("absent"), place.file("damaged"));
+    std::fs::write(&damaged, "-----BEGIN NOTHING-----").unwrap();
+    std::fs::set_permissions(&damaged, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let foreign = place.file("foreign.pub");
+    std::fs::write(&foreign, rcgen::KeyPair::generate().unwrap().public_key_pem()).unwrap();
+    let (other_key, other_leaf) = (other.join("federation.key"), other.join("federation.pem"));
+    for (setting, file, beside) in [
+        ("certificate", &absent, Some(("key", &key))),
+        ("certificate", &damaged, Some(("key", &key))),
+        ("key", &absent, Some(("certificate", &certificate))),
+        ("key", &other_key, Some(("certificate", &certificate))),
+        ("client_certificate", &absent, Some(("client_key", &key))),
+        ("client_key", &damaged, Some(("client_certificate", &other_leaf))),
+        ("ca_certificate", &absent, None),
+        ("ca_certificate", &damaged, None),
+    ] {
+        let mut settings = vec![set(&format!("federation.{setting}"), file)];
+        settings.extend(beside.map(|(name, file)| set(&format!("federation.{name}"), file)));
+        // Also where nothing would use them.
+        let said = refused(&place, &settings).await;
+        assert!(said.contains(&format!("federation.{setting}")) && said.contains(&file.display().to_string()), "{settings:?}\n{said}");
+    }
+    let whole = [
+        on.to_vec(),
+        vec![set("federation.certificate", &certificate), set("federation.key", &key), set("federation.ca_certificate", &authority)],
+    ]
+    .concat();
+    for file in [&absent, &damaged, &foreign] {
+        let said = refused(&place, &[&whole[..], &[set("federation.token_public_key", file)]].concat()).await;
+        assert!(said.contains("federation.token_public_key") && said.contains(&file.display().to_string()), "{said}");
+    }
+    let stranger = place.file("stranger");
+    let create = ["certs", "create", "--domain", "hub-c.example", "--host", "localhost", "--dir"];
+    let made = within(tokio::process::Command::new(env!("CARGO_BIN_EXE_aiox")).args(create).arg(&stranger).output()).await.unwrap();
+    assert!(made.status.success());
+    let client = [
+        set("federation.client_certificate", &stranger.join("federation.pem")),
+        set("federation.client_key", &stranger.join("federation.key")),
+    ];
+    let said = refused(&place, &[&whole[..], &client].concat()).await;
+    assert!(said.contains("another node"), "{said}");
+}
