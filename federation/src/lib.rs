@@ -25,6 +25,7 @@ pub mod listener;
 pub mod local;
 pub mod order;
 pub mod peers;
+pub mod plain;
 pub mod ports;
 pub mod publish;
 pub mod roster;

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 use axum::Router;
 use metrics_exporter_prometheus::PrometheusHandle;
 
-use crate::{hub::Hub, identity};
+use crate::hub::Hub;
 
 /// REST, health, metrics, the documents; with federation also the trust document and the peers' administration.
 ///
@@ -33,7 +33,7 @@ pub fn router(hub: &Hub, health: Arc<dyn Health>, metrics: PrometheusHandle) -> 
             header_identity: own.header_identity.unwrap_or(hub.settings.hub.mode != Mode::Prod),
             default_tenant: own.default_tenant.clone(),
             open_ingest: hub.settings.hub.mode != Mode::Prod,
-            stack: identity::stack(&hub.settings),
+            stack: hub.stack.clone(),
         },
         ..HttpOptions::default()
     };

@@ -21,13 +21,15 @@ use aiox_crypto::{
     worker_token::WorkerTokens,
 };
 use aiox_federation::service::{Federation, FederationOptions, Outward};
-use aiox_model::TenantId;
+use aiox_model::{TenantId, v1::federation::Stack};
 use aiox_store::{Journal, Store, StoreOptions, tenants as tenant_rows};
 use anyhow::{Context as _, Result};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::{audit_sink::AuditSink, identity, issuers, models, no_peers::NoPeers, secrets::Secrets, supervise::Supervisor};
+use crate::{
+    audit_sink::AuditSink, identity, issuers, models, no_peers::NoPeers, peers_file::PeersFile, secrets::Secrets, supervise::Supervisor,
+};
 
 /// The tenant of accounts that register at the hub.
 const DEFAULT_TENANT: &str = "default";
@@ -79,6 +81,10 @@ pub struct Hub {
     clock: Arc<dyn Clock>,
     watch: Option<Watch>,
     sink: Option<AuditSink>,
+    /// What the peers file said at the start.
+    pub peers_file: Option<PeersFile>,
+    /// What programs and peers are told of this hub.
+    pub stack: Stack,
 }
 
 impl Hub {
@@ -88,6 +94,8 @@ impl Hub {
     /// When the database, a secret or a certificate is missing or unusable; the text names it.
     pub async fn build(settings: Settings, tasks: &Supervisor) -> Result<Self> {
         let secrets = Secrets::load(&settings)?;
+        let peers_file = PeersFile::load(&settings)?;
+        let stack = identity::stack(&settings, peers_file.as_ref().and_then(|file| file.local.as_ref()));
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let ids: Arc<dyn Ids> = Arc::new(SystemIds);
         let names = HubNames::new(&settings.hub.domain);
@@ -158,7 +166,7 @@ impl Hub {
         let ingest = Ingest::new(store.clone(), clock.clone(), ids.clone());
 
         let outward = match settings.federation.enabled {
-            true => Some(Outward::new(identity::local_node(&settings)?, clock.clone(), ids.clone())),
+            true => Some(Outward::new(identity::local_node(&settings, &stack)?, clock.clone(), ids.clone())),
             false => {
                 identity::given(&settings)?;
                 None
@@ -256,6 +264,8 @@ impl Hub {
             clock,
             watch: Some(watch),
             sink,
+            peers_file,
+            stack,
         })
     }
 

@@ -6,7 +6,7 @@ use aiox_certs::{HubPaths, Pair, Pem};
 use aiox_config::{Mode, Secret, Settings};
 use aiox_conformance::{Level, requirements};
 use aiox_federation::{conformance::Must, listener::ListenerLimits, local::LocalNode, service::FederationOptions};
-use aiox_model::v1::federation::Stack;
+use aiox_model::v1::federation::{PeerInfo, Stack};
 use anyhow::{Context as _, Result, bail};
 use rustls::pki_types::CertificateDer;
 
@@ -45,7 +45,7 @@ pub fn given(settings: &Settings) -> Result<Given> {
 }
 
 /// Certificate and keys of the peer listener.
-pub fn local_node(settings: &Settings) -> Result<LocalNode> {
+pub fn local_node(settings: &Settings, stack: &Stack) -> Result<LocalNode> {
     let (paths, own) = (HubPaths::new(&certs_dir(settings)), &settings.federation);
     let given = given(settings)?;
     let (chain, key) = match given.server {
@@ -66,15 +66,15 @@ pub fn local_node(settings: &Settings) -> Result<LocalNode> {
         })?;
     }
     let envelope = aiox_certs::load_key("federation.envelope_key", &paths.envelope_key())?;
-    let node = LocalNode::with_client(chain, key, client, &token, &envelope)?.with_stack(&stack(settings));
+    let node = LocalNode::with_client(chain, key, client, &token, &envelope)?.with_stack(stack);
     if node.domain() != settings.hub.domain {
         bail!("the federation certificate names the domain {}, but hub.domain is {}", node.domain(), settings.hub.domain);
     }
     Ok(node)
 }
 
-/// What programs and peers are told of this hub.
-pub fn stack(settings: &Settings) -> Stack {
+/// What programs and peers are told of this hub: by settings, else by the peers file.
+pub fn stack(settings: &Settings, listed: Option<&PeerInfo>) -> Stack {
     let own = &settings.federation;
     let mut stack = Stack::untold(&settings.hub.domain);
     let mode = match settings.hub.mode {
@@ -82,11 +82,13 @@ pub fn stack(settings: &Settings) -> Stack {
         Mode::Demo => "demo",
         Mode::Prod => "prod",
     };
-    if let Some(id) = &own.stack_id {
-        stack.peer.stack_id.clone_from(id);
-    }
-    stack.peer.environment = own.environment.clone().unwrap_or_else(|| mode.to_owned());
-    stack.peer.region.clone_from(&own.region);
+    let told = |own: &Option<String>, listed: Option<&String>, else_: &str| {
+        own.as_ref().or(listed).filter(|text| !text.is_empty()).map_or_else(|| else_.to_owned(), Clone::clone)
+    };
+    stack.peer.stack_id = told(&own.stack_id, listed.map(|listed| &listed.stack_id), &stack.peer.stack_id);
+    stack.peer.environment = told(&own.environment, listed.map(|listed| &listed.environment), mode);
+    stack.peer.region = told(&own.region, listed.map(|listed| &listed.region), "local");
+    stack.peer.endpoints.extend(listed.map(|listed| listed.endpoints.clone()).unwrap_or_default());
     stack.peer.build.version = env!("CARGO_PKG_VERSION").to_owned();
     stack.peer.build.digest.clone_from(&BUILD);
     if own.enabled {

@@ -14,6 +14,7 @@ mod listen;
 mod models;
 mod no_peers;
 mod operator;
+mod peers_file;
 mod published_result;
 mod say;
 mod secrets;

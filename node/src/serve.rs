@@ -11,7 +11,11 @@ use aiox_xmpp::{Brakes, UseCases, XmppDoor, XmppOptions};
 use anyhow::{Context as _, Result};
 use axum::Extension;
 use metrics_exporter_prometheus::PrometheusHandle;
-use tokio::{net::TcpListener, sync::watch};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -20,7 +24,7 @@ use crate::{
     hub::Hub,
     listen,
     operator::{accounts::XmppAccounts, ejabberd_sessions::EjabberdSessions},
-    sign_in,
+    peers_file, sign_in,
     supervise::Supervisor,
 };
 
@@ -74,6 +78,7 @@ pub async fn run(settings: Settings, metrics: PrometheusHandle, stop: Cancellati
         _ => None,
     };
     hub.start_work(&tasks).await?;
+    follow_peers_file(&hub, &doors).await?;
 
     let xmpp = start_xmpp(&hub, &doors)?;
     if let Some(listener) = questions {
@@ -142,6 +147,24 @@ pub async fn run(settings: Settings, metrics: PrometheusHandle, stop: Cancellati
     }
     let _ = tokio::time::timeout(Duration::from_secs(1), store.close()).await;
     tracing::info!("hub has stopped");
+    Ok(())
+}
+
+/// Takes over the peers file, and does so again at every SIGHUP.
+async fn follow_peers_file(hub: &Hub, doors: &Supervisor) -> Result<()> {
+    let Some(file) = &hub.peers_file else { return Ok(()) };
+    let own = hub.stack.peer.stack_id.clone();
+    peers_file::import(&hub.book, file, &own).await.context("federation.peers_file")?;
+    let (settings, book, local) = (hub.settings.clone(), hub.book.clone(), file.local.clone());
+    let mut signals = signal(SignalKind::hangup()).context("cannot listen for signals")?;
+    doors.once("peers file", |stop| async move {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                _ = signals.recv() => peers_file::reload(&settings, &book, &own, local.as_ref()).await,
+            }
+        }
+    });
     Ok(())
 }
 

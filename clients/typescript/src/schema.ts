@@ -1632,7 +1632,8 @@ export interface paths {
         };
         /**
          * List peers
-         * @description Each with what it tells of itself in its trust document, and how it is. What a peer may do stands in this hub's records alone.
+         * @description Each with what it tells of itself in its trust document, and how it is; then those that this hub's peers file names and no operator has
+         *     confirmed, as `proposed`. What a peer may do stands in this hub's records alone.
          */
         get: operations["list_stacks"];
         put?: never;
@@ -12800,7 +12801,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description The peers, by their domains. */
+            /** @description The peers: those with a record by their domains, then the others by their ids. */
             200: {
                 headers: {
                     [name: string]: unknown;

@@ -1,5 +1,7 @@
 //! Peer records as the store keeps them, and what is known of peers' agents.
 
+mod listed;
+
 use aiox_core::{Error, Result, forward::Candidate};
 use aiox_model::{
     Ts,
@@ -9,6 +11,7 @@ use aiox_model::{
 };
 use aiox_store::{Store, conformance, federation, peers, peers::PeerRow};
 
+pub use self::listed::Imported;
 use crate::audit;
 
 /// A peer for which something has waited for longer is not counted as healthy.

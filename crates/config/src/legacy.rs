@@ -35,6 +35,7 @@ const NAMES: &[(&str, &str)] = &[
     ("AGENTOS_PROFILE", "hub.mode"),
     ("AIOX_STRICT_INGRESS", "http.strict_ingress"),
     ("AGENTOS_DEFAULT_TENANT", "http.default_tenant"),
+    ("AGENTOS_PEERS_FILE", "federation.peers_file"),
     ("AGENTOS_STACK_ID", "federation.stack_id"),
     ("AGENTOS_ENVIRONMENT", "federation.environment"),
     ("AGENTOS_REGION", "federation.region"),

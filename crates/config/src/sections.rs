@@ -570,12 +570,15 @@ pub struct Federation {
     pub web_roots: Option<PathBuf>,
     /// Tolerated clock difference in seconds.
     pub skew_seconds: u32,
-    /// What programs name this hub by. Absent = `stk_<hub.domain>`.
+    /// What programs name this hub by. Absent = what the peers file says, else `stk_<hub.domain>`.
     pub stack_id: Option<String>,
-    /// What programs are told of its purpose, for instance `staging`. Absent = the mode.
+    /// What programs are told of its purpose, for instance `staging`. Absent = what the peers file says, else the mode.
     pub environment: Option<String>,
-    /// Where it is, for instance `eu-central`.
-    pub region: String,
+    /// Where it is, for instance `eu-central`. Absent = what the peers file says, else `local`.
+    pub region: Option<String>,
+    /// JSON file `{"local": PeerInfo, "peers": [PeerInfo]}` with the peers that programs are told of; read again at SIGHUP. It gives no
+    /// trust. Absent = there is none.
+    pub peers_file: Option<PathBuf>,
 }
 impl Default for Federation {
     fn default() -> Self {
@@ -595,7 +598,8 @@ impl Default for Federation {
             skew_seconds: 30,
             stack_id: None,
             environment: None,
-            region: "local".into(),
+            region: None,
+            peers_file: None,
         }
     }
 }

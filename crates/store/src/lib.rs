@@ -28,6 +28,7 @@ pub mod idempotency;
 pub mod ingested;
 pub mod keys;
 pub mod ledger;
+pub mod listed;
 pub mod order;
 pub mod outbox;
 pub mod peers;

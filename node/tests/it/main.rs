@@ -3,6 +3,7 @@
 
 mod audit;
 mod integrators;
+mod peers_file;
 mod process;
 mod provider;
 mod samples;

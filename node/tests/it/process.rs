@@ -184,6 +184,12 @@ impl HubProcess {
         kill(Pid::from_raw(pid), Signal::SIGTERM).unwrap();
     }
 
+    /// SIGHUP.
+    pub fn hang_up(&self) {
+        let pid = i32::try_from(self.child.id().unwrap()).unwrap();
+        kill(Pid::from_raw(pid), Signal::SIGHUP).unwrap();
+    }
+
     /// SIGKILL.
     pub fn kill(&self) {
         let pid = i32::try_from(self.child.id().unwrap()).unwrap();

@@ -5,18 +5,16 @@ use std::sync::Arc;
 use aiox_app::{AgentRef, Asked as AskedFor, NewRun, ingest::Brought};
 use aiox_core::{
     Caller, Error, Scope, agentos,
-    forward::{Candidate, Chosen, NoTarget, choose},
+    forward::{Chosen, NoTarget, choose},
     gateway::Tier,
 };
 use aiox_model::{
     RunId, Ts,
-    federation::PeerState,
     run::RunStatus,
     v1::{
         event::{Event, Trace},
         federation::{
-            CapabilitiesBody, ForwardBody, Forwarded, ForwardedBody, IngestBody, IngestedBody, PeerBody, PeerHealth, PeerInfo, PeerList,
-            TargetSelector,
+            CapabilitiesBody, ForwardBody, Forwarded, ForwardedBody, IngestBody, IngestedBody, PeerBody, PeerList, TargetSelector,
         },
     },
 };
@@ -130,33 +128,20 @@ pub(super) async fn capabilities_alias(state: State<App>, signed: Signed, names:
 
 /// List peers
 ///
-/// Each with what it tells of itself in its trust document, and how it is. What a peer may do stands in this hub's records alone.
+/// Each with what it tells of itself in its trust document, and how it is; then those that this hub's peers file names and no operator has
+/// confirmed, as `proposed`. What a peer may do stands in this hub's records alone.
 #[utoipa::path(
     get,
     path = "/v1/federation/peers",
     tag = "federation",
     operation_id = "list_stacks",
     security(("bearer" = ["runs:forward"]), ("api_key" = ["runs:forward"])),
-    responses((status = 200, description = "The peers, by their domains.", body = PeerList), V1Gated)
+    responses((status = 200, description = "The peers: those with a record by their domains, then the others by their ids.", body = PeerList), V1Gated)
 )]
 pub(super) async fn peers(State(app): State<App>, Signed(caller): Signed, names: Names) -> Result<Json<PeerList>> {
     caller.require(Scope::RunsForward)?;
-    let all = app.peers.candidates().await?;
-    let peers = all.into_iter().map(|(candidate, record)| told(&candidate, record.state)).collect();
+    let peers = app.peers.stacks().await?.into_iter().map(|candidate| candidate.stack.peer).collect();
     Ok(Json(PeerList { peers, correlation_id: names.correlation.to_string() }))
-}
-
-fn told(candidate: &Candidate, state: PeerState) -> PeerInfo {
-    let status = match state {
-        PeerState::Active if candidate.healthy => "healthy",
-        PeerState::Active => "unreachable",
-        PeerState::Proposed => "proposed",
-        PeerState::Reviewed => "reviewed",
-        PeerState::Suspended => "suspended",
-        PeerState::Stale => "stale",
-        PeerState::Terminated => "terminated",
-    };
-    PeerInfo { health: Some(PeerHealth { status: status.into(), last_seen_at: None }), ..candidate.stack.peer.clone() }
 }
 
 /// Forward a run to a peer
@@ -200,7 +185,7 @@ pub(super) async fn forward(
     {
         caller.trace = trace;
     }
-    let candidates: Vec<Candidate> = app.peers.candidates().await?.into_iter().map(|(candidate, _)| candidate).collect();
+    let candidates = app.peers.stacks().await?;
     let own = &app.options.v1.stack.peer.stack_id;
     let chosen = choose(&asked.selector, own, &candidates).map_err(refused)?;
     let key = key(&headers, asked.run.key.clone())?;
@@ -441,8 +426,8 @@ fn source(reader: &mut Reader, at: &At<'_>) -> Option<String> {
 }
 
 async fn registered(app: &HttpState, source: &str) -> Result<bool> {
-    let all = app.peers.candidates().await?;
-    Ok(all.iter().any(|(candidate, _)| candidate.active && candidate.stack.peer.stack_id == source))
+    let all = app.peers.stacks().await?;
+    Ok(all.iter().any(|candidate| candidate.active && candidate.stack.peer.stack_id == source))
 }
 
 /// An event in its canonical form, bare or in its envelope.

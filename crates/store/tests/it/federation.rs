@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use aiox_core::Error;
-use aiox_store::{Accepted, Inbound, Journal, Outbound, Sealed, Store, federation, runs};
+use aiox_store::{Accepted, Inbound, Journal, Outbound, Sealed, Store, federation, listed, runs};
 use aiox_testkit::both_dbs;
 use uuid::Uuid;
 
@@ -178,4 +178,20 @@ both_dbs!(a_copy_of_an_envelope_gets_the_first_verdict, |db| async move {
     assert_eq!(again, Some(Accepted::Seen { digest: "d5".into(), verdict: "v5".into() }));
     tx.commit().await.unwrap();
     task.abort();
+});
+
+both_dbs!(listed_peers_are_kept_changed_and_removed, |db| async move {
+    let store = db.open().await;
+    let row =
+        |stack_id: &str, document: &str, insecure| listed::ListedRow { stack_id: stack_id.into(), document: document.into(), insecure };
+    let mut tx = store.begin().await.unwrap();
+    for (stack_id, document, insecure) in [("stk_b", "{}", false), ("stk_a", "{}", true), ("stk_b", "[]", true)] {
+        listed::put(&mut tx, &row(stack_id, document, insecure), NOW).await.unwrap();
+    }
+    tx.commit().await.unwrap();
+    let all = listed::all(&mut store.read().await.unwrap()).await.unwrap();
+    assert_eq!(all, [row("stk_a", "{}", true), row("stk_b", "[]", true)]);
+    let mut tx = store.begin().await.unwrap();
+    assert!(listed::remove(&mut tx, "stk_a").await.unwrap());
+    assert!(!listed::remove(&mut tx, "stk_a").await.unwrap());
 });
