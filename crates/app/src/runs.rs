@@ -361,7 +361,7 @@ impl Runs {
                 Ok(Written::Run(Box::new(Submitted { run: view(accept.row()), replayed: false })))
             }
             Accepted::Canceled => {
-                metrics::counter!("aiox_runs_accepted_total", "door" => row.door).increment(1);
+                metrics::counter!("aiox_runs_accepted_total", "door" => accept.door).increment(1);
                 metrics::counter!("aiox_tasks_completed_total", "status" => "canceled").increment(1);
                 Ok(Written::Canceled)
             }
