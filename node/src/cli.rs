@@ -330,6 +330,29 @@ pub enum Peer {
         #[command(flatten)]
         remote: Remote,
     },
+    /// Let a plain AgentOS node in that speaks no mutual TLS; not in production
+    ///
+    /// At the machine of the hub, on its database, whether or not the hub runs. Runs are forwarded to it over HTTP, and it believes the
+    /// tenant and the principal that this hub names.
+    #[command(after_help = "Example:\n  aiox peer allow-insecure stk_local_node_b --url http://127.0.0.1:8084")]
+    AllowInsecure {
+        /// Its id
+        stack_id: String,
+        /// Base URL where its runs are made; absent = as the peers file says
+        #[arg(long)]
+        url: Option<String>,
+        /// Where the settings come from.
+        #[command(flatten)]
+        configured: Configured,
+    },
+    /// Talk no more with a plain AgentOS node
+    RemoveInsecure {
+        /// Its id
+        stack_id: String,
+        /// Where the settings come from.
+        #[command(flatten)]
+        configured: Configured,
+    },
     /// Forget a peer
     Remove {
         /// The other hub's domain

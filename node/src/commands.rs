@@ -121,6 +121,24 @@ pub async fn peer(command: Peer) -> Result<()> {
             }
             Ok(())
         }
+        Peer::AllowInsecure { stack_id, url, configured } => {
+            if let Some(url) = &url {
+                aiox_federation::plain::base_url(url).context("--url")?;
+            }
+            let chained = |error: aiox_core::Error| anyhow::anyhow!(error.chain());
+            let work = async |hub: &hub::Hub| hub.book.let_in_insecurely(&stack_id, url.as_deref()).await.map_err(chained);
+            hub::offline(settings::of(&configured)?, work).await?;
+            say::warn(&format!(
+                "{stack_id} is a peer without mutual TLS: whoever can reach it, or stand in between, can read and answer its runs"
+            ));
+            Ok(())
+        }
+        Peer::RemoveInsecure { stack_id, configured } => {
+            let chained = |error: aiox_core::Error| anyhow::anyhow!(error.chain());
+            hub::offline(settings::of(&configured)?, async |hub| hub.book.put_out(&stack_id).await.map_err(chained)).await?;
+            say::done(&format!("{stack_id} is no peer any more"));
+            Ok(())
+        }
         Peer::Remove { domain, remote } => {
             client(&remote, true).await?.remove_peer(&domain).await?;
             say::done(&format!("{domain} is removed"));

@@ -20,7 +20,10 @@ use aiox_crypto::{
     tokens::Tokens,
     worker_token::WorkerTokens,
 };
-use aiox_federation::service::{Federation, FederationOptions, Outward};
+use aiox_federation::{
+    plain::PlainClient,
+    service::{Federation, FederationOptions, Outward},
+};
 use aiox_model::{TenantId, v1::federation::Stack};
 use aiox_store::{Journal, Store, StoreOptions, tenants as tenant_rows};
 use anyhow::{Context as _, Result};
@@ -162,7 +165,11 @@ impl Hub {
         let agents = Agents::new(store.clone(), vault.clone(), directory.clone(), clock.clone(), ids.clone(), default_provider.clone());
         let replies = Replies::new(store.clone(), journal.clone());
         let contacts = Contacts::new(store.clone(), clock.clone());
-        let book = PeerBook::new(store.clone(), tenant, clock.clone(), ids.clone());
+        let mut book = PeerBook::new(store.clone(), tenant, clock.clone(), ids.clone());
+        // Production talks to peers by mutual TLS alone.
+        if settings.hub.mode != Mode::Prod {
+            book = book.with_plain(Arc::new(PlainClient::new().context("plain peers")?));
+        }
         let ingest = Ingest::new(store.clone(), clock.clone(), ids.clone());
 
         let outward = match settings.federation.enabled {
@@ -302,10 +309,15 @@ impl Hub {
                 }
             });
         }
-        let (tenants, gateway) = (self.tenants.clone(), self.gateway.clone());
+        let watched = self.book.clone();
+        tasks.run("plain peers", move |stop| {
+            let watched = watched.clone();
+            async move { Ok(watched.watch_plain(stop).await?) }
+        });
+        let (tenants, gateway, book) = (self.tenants.clone(), self.gateway.clone(), self.book.clone());
         let (agents, clock, days) = (self.agents.clone(), self.clock.clone(), i64::from(self.settings.hub.retention_days));
         tasks.run("retention", move |stop| {
-            let (agents, clock, tenants, gateway) = (agents.clone(), clock.clone(), tenants.clone(), gateway.clone());
+            let (agents, clock, tenants, gateway, book) = (agents.clone(), clock.clone(), tenants.clone(), gateway.clone(), book.clone());
             async move {
                 let mut hourly = tokio::time::interval(Duration::from_secs(3600));
                 loop {
@@ -315,6 +327,7 @@ impl Hub {
                     }
                     tenants.tidy().await?;
                     gateway.tidy().await?;
+                    book.forget_plain_runs(clock.now().plus_seconds(-days * 86_400)).await?;
                     let purged = agents.purge(clock.now().plus_seconds(-days * 86_400)).await?;
                     if purged > 0 {
                         tracing::info!(agents = purged, "deleted agents were emptied after their retention");

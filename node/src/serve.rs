@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use aiox_app::WorkerCredentials;
-use aiox_config::Settings;
+use aiox_config::{Mode, Settings};
 use aiox_crypto::system::SystemClock;
 use aiox_grpc::{Admission, Known, TlsConfig};
 use aiox_http::Service;
@@ -47,6 +47,7 @@ pub async fn run(settings: Settings, metrics: PrometheusHandle, stop: Cancellati
     let (doors, inside) = (Supervisor::new(stop.clone()), CancellationToken::new());
     let tasks = doors.beside(inside.clone());
     let mut hub = Hub::build(settings, &tasks).await?;
+    refuse_insecure_peers(&hub).await?;
     // Every file is read and every listener bound before anything begins, so that what is missing or taken stops the start.
     let tls = match (&hub.settings.http.tls_cert, &hub.settings.http.tls_key) {
         (Some(certificate), Some(key)) => Some(listen::tls(certificate, key)?),
@@ -148,6 +149,17 @@ pub async fn run(settings: Settings, metrics: PrometheusHandle, stop: Cancellati
     let _ = tokio::time::timeout(Duration::from_secs(1), store.close()).await;
     tracing::info!("hub has stopped");
     Ok(())
+}
+
+/// Production talks to peers by mutual TLS alone.
+async fn refuse_insecure_peers(hub: &Hub) -> Result<()> {
+    let insecure = hub.book.insecure().await.map_err(|error| anyhow::anyhow!(error.chain()))?;
+    match insecure.first() {
+        Some(peer) if hub.settings.hub.mode == Mode::Prod => anyhow::bail!(
+            "the peer {peer} is let in without mutual TLS, and production does not do that; remove it with: aiox peer remove-insecure {peer}"
+        ),
+        _ => Ok(()),
+    }
 }
 
 /// Takes over the peers file, and does so again at every SIGHUP.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use aiox_core::{
     Caller, Error, Result, Scope,
+    agentos::is_final,
     ports::{Clock, Ids},
 };
 use aiox_model::{Ts, v1::event::Event};
@@ -166,11 +167,6 @@ impl Ingest {
             }
         }
     }
-}
-
-/// Whether nothing comes after it.
-fn is_final(event: &Event) -> bool {
-    matches!(event.kind.as_str(), "agentos.run.completed" | "agentos.run.failed" | "agentos.run.canceled")
 }
 
 fn row(tenant: Uuid, source: &str, event: &Event, at: Ts) -> IngestedRow {

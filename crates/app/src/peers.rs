@@ -1,6 +1,7 @@
 //! Peer records as the store keeps them, and what is known of peers' agents.
 
 mod listed;
+mod plain;
 
 use aiox_core::{Error, Result, forward::Candidate};
 use aiox_model::{
@@ -11,7 +12,10 @@ use aiox_model::{
 };
 use aiox_store::{Store, conformance, federation, peers, peers::PeerRow};
 
-pub use self::listed::Imported;
+pub use self::{
+    listed::Imported,
+    plain::{PlainAsk, PlainCaller, PlainMade, PlainWire},
+};
 use crate::audit;
 
 /// A peer for which something has waited for longer is not counted as healthy.
@@ -24,6 +28,10 @@ pub struct PeerBook {
     audit_tenant: uuid::Uuid,
     clock: std::sync::Arc<dyn aiox_core::ports::Clock>,
     ids: std::sync::Arc<dyn aiox_core::ports::Ids>,
+    /// Absent = this hub talks to no plain nodes.
+    plain: Option<std::sync::Arc<dyn PlainWire>>,
+    /// When each plain node was last looked at and well.
+    seen: std::sync::Arc<plain::Seen>,
 }
 
 impl PeerBook {
@@ -35,7 +43,7 @@ impl PeerBook {
         clock: std::sync::Arc<dyn aiox_core::ports::Clock>,
         ids: std::sync::Arc<dyn aiox_core::ports::Ids>,
     ) -> Self {
-        Self { store, audit_tenant, clock, ids }
+        Self { store, audit_tenant, clock, ids, plain: None, seen: std::sync::Arc::default() }
     }
 
     /// Every record, by domain.
@@ -143,6 +151,7 @@ impl PeerBook {
                 active,
                 healthy: active && oldest.is_none_or(|oldest| oldest > late),
                 waiting: federation::waiting(&mut db, &record.domain).await?,
+                plain: false,
             };
             all.push((candidate, record));
         }

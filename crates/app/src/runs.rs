@@ -5,6 +5,7 @@ mod dry;
 mod follow;
 mod forward;
 mod from_peer;
+mod plain;
 mod view;
 
 use std::{collections::HashSet, sync::Arc, time::Duration};

@@ -207,6 +207,20 @@ impl TenantBook {
         Ok(Reservation { tenant: caller.tenant, window, tokens, cost, answer_tokens })
     }
 
+    /// Takes a run that is made at another hub and is in no log of this one.
+    ///
+    /// # Errors
+    /// [`Error::Limited`], [`Error::Forbidden`]; database errors.
+    pub(crate) async fn take_run(&self, caller: &Caller) -> Result<()> {
+        let known = self.admit(caller.tenant).await?;
+        let limits = self.limits(caller, &known);
+        if limits.create.is_none() {
+            return Ok(());
+        }
+        let only = Limits { budget: None, ..limits };
+        self.take(caller.tenant, &only, [(Kind::Create, limits.create), (Kind::Requests, None)], 0, 0).await
+    }
+
     /// Takes a call of a tool.
     ///
     /// # Errors

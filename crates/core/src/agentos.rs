@@ -81,6 +81,43 @@ pub fn parse_traceparent(text: &str) -> Option<TraceId> {
     Some(TraceId(Uuid::from_u128(trace)))
 }
 
+/// Most bytes of an id that another program gives.
+const LONGEST_ID: usize = 255;
+
+/// An event as another program sends it, in its canonical form: bare or in its envelope, for a reader of `tenant`. `trace` stands in where
+/// it has none. `None`: it has no id, run, sequence, time or type.
+#[must_use]
+pub fn read(given: &Value, tenant: &str, or_trace: impl FnOnce() -> Trace) -> Option<Event> {
+    let given = given.get("event").filter(|inner| inner.is_object()).unwrap_or(given);
+    let text = |name: &str| given[name].as_str().filter(|text| (1..=LONGEST_ID).contains(&text.len())).map(str::to_owned);
+    let traceparent = given["trace"]["traceparent"].as_str().filter(|text| parse_traceparent(text).is_some());
+    let trace = match traceparent {
+        Some(traceparent) => {
+            let span = given["trace"]["span_id"].as_str().or_else(|| traceparent.split('-').nth(2)).unwrap_or_default();
+            Trace { traceparent: traceparent.to_owned(), span_id: span.to_owned() }
+        }
+        None => or_trace(),
+    };
+    Some(Event {
+        event_id: text("event_id")?,
+        sequence: given["sequence"].as_u64().filter(|sequence| *sequence > 0)?,
+        time: given["time"].as_str()?.parse().ok()?,
+        kind: text("type")?,
+        tenant_id: tenant.to_owned(),
+        agent_id: text("agent_id").unwrap_or_default(),
+        run_id: text("run_id")?,
+        step_id: text("step_id"),
+        trace,
+        payload: given["payload"].as_object().cloned().unwrap_or_default(),
+    })
+}
+
+/// Whether nothing comes after an event in its run.
+#[must_use]
+pub fn is_final(event: &Event) -> bool {
+    matches!(event.kind.as_str(), "agentos.run.completed" | "agentos.run.failed" | "agentos.run.canceled")
+}
+
 /// The step that an attempt is.
 fn step(run: RunId, attempt: u64) -> StepId {
     StepId(Uuid::from_u128(run.uuid().as_u128().wrapping_add(u128::from(attempt))))

@@ -15,6 +15,8 @@ pub struct Candidate {
     pub healthy: bool,
     /// Messages that wait for it.
     pub waiting: u64,
+    /// Whether it is a plain node that an operator has let in without mutual TLS.
+    pub plain: bool,
 }
 
 /// Where a run goes.
@@ -115,7 +117,8 @@ mod tests {
     use super::*;
 
     fn peer(domain: &str, change: impl FnOnce(&mut Candidate)) -> Candidate {
-        let mut peer = Candidate { domain: domain.into(), stack: Stack::untold(domain), active: true, healthy: true, waiting: 0 };
+        let mut peer =
+            Candidate { domain: domain.into(), stack: Stack::untold(domain), active: true, healthy: true, waiting: 0, plain: false };
         peer.stack.peer.region = "eu".into();
         change(&mut peer);
         peer

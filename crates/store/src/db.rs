@@ -279,6 +279,14 @@ impl Store {
         self.hold.set(held);
     }
 
+    /// Refuses what is about to be done while changes are held, where the record comes after the deed.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] while they are.
+    pub fn takes_changes(&self) -> Result<()> {
+        self.hold.check()
+    }
+
     /// Whether changes are held.
     #[must_use]
     pub fn holds_changes(&self) -> bool {

@@ -2,10 +2,11 @@
 
 use aiox_core::Result;
 use aiox_model::Ts;
+use uuid::Uuid;
 
 use crate::{
     AsDb, Tx,
-    db::{exec, rows},
+    db::{exec, row, rows},
 };
 
 /// One of them.
@@ -51,4 +52,61 @@ pub async fn put(tx: &mut Tx, row: &ListedRow, at: Ts) -> Result<()> {
 /// Database errors.
 pub async fn remove(tx: &mut Tx, stack_id: &str) -> Result<bool> {
     exec!(tx, "DELETE FROM listed_peers WHERE stack_id = $1", stack_id).map(|removed| removed == 1)
+}
+
+/// A run that was forwarded to a plain node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlainRunRow {
+    /// The tenant that asked.
+    pub tenant: Uuid,
+    /// The run, as the node names it.
+    pub run: String,
+    /// Key of the principal that asked.
+    pub principal: String,
+    /// The node.
+    pub stack_id: String,
+    /// Where its events are there, as the node said.
+    pub events_url: String,
+}
+
+/// Notes where a run is. `false`: it was noted before.
+///
+/// # Errors
+/// Database errors.
+pub async fn note_run(tx: &mut Tx, run: &PlainRunRow, at: Ts) -> Result<bool> {
+    let made = exec!(
+        tx,
+        "INSERT INTO plain_runs (tenant_id, run_id, principal, stack_id, events_url, created_at) VALUES ($1, $2, $3, $4, $5, $6) \
+         ON CONFLICT DO NOTHING",
+        run.tenant,
+        &run.run,
+        &run.principal,
+        &run.stack_id,
+        &run.events_url,
+        at.micros(),
+    )?;
+    Ok(made == 1)
+}
+
+/// Where a run of a tenant is.
+///
+/// # Errors
+/// Database errors.
+pub async fn run(db: &mut impl AsDb, tenant: Uuid, run: &str) -> Result<Option<PlainRunRow>> {
+    let found = row!(
+        db,
+        (String, String, String),
+        "SELECT principal, stack_id, events_url FROM plain_runs WHERE tenant_id = $1 AND run_id = $2",
+        tenant,
+        run,
+    )?;
+    Ok(found.map(|(principal, stack_id, events_url)| PlainRunRow { tenant, run: run.to_owned(), principal, stack_id, events_url }))
+}
+
+/// Forgets where runs of before a time are; how many.
+///
+/// # Errors
+/// Database errors.
+pub async fn forget_runs(tx: &mut Tx, before: Ts) -> Result<u64> {
+    exec!(tx, "DELETE FROM plain_runs WHERE created_at < $1", before.micros())
 }

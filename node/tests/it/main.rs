@@ -4,6 +4,7 @@
 mod audit;
 mod integrators;
 mod peers_file;
+mod plain_peers;
 mod process;
 mod provider;
 mod samples;

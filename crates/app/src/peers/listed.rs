@@ -82,16 +82,28 @@ impl PeerBook {
             if all[..recorded].iter().any(|candidate| candidate.stack.peer.stack_id == row.stack_id) {
                 continue;
             }
-            all.push(candidate(&row)?);
+            all.push(self.listed(&row)?);
         }
         Ok(all)
     }
+
+    fn listed(&self, row: &ListedRow) -> Result<Candidate> {
+        let active = row.insecure && self.plain.is_some();
+        let seen = self.seen.get(&row.stack_id).map(|seen| *seen);
+        let healthy = active && seen.is_some_and(|seen| seen.well);
+        let status = match (row.insecure, active) {
+            (false, _) => "proposed",
+            (true, false) => "suspended",
+            (true, true) if healthy => "healthy",
+            (true, true) => "unreachable",
+        };
+        let health = PeerHealth { status: status.into(), last_seen_at: seen.filter(|_| active).and_then(|seen| seen.last) };
+        let stack = Stack { peer: PeerInfo { health: Some(health), ..document(row)? }, ..Stack::untold("") };
+        Ok(Candidate { domain: String::new(), stack, active, healthy, waiting: 0, plain: active })
+    }
 }
 
-fn candidate(row: &ListedRow) -> Result<Candidate> {
+pub(super) fn document(row: &ListedRow) -> Result<PeerInfo> {
     let damaged = |_| Error::Corrupt { table: "listed_peers", column: "document", id: row.stack_id.clone() };
-    let peer: PeerInfo = serde_json::from_str(&row.document).map_err(damaged)?;
-    let health = PeerHealth { status: "proposed".into(), last_seen_at: None };
-    let stack = Stack { peer: PeerInfo { health: Some(health), ..peer }, ..Stack::untold("") };
-    Ok(Candidate { domain: String::new(), stack, active: false, healthy: false, waiting: 0 })
+    serde_json::from_str(&row.document).map_err(damaged)
 }

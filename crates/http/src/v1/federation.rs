@@ -2,17 +2,17 @@
 
 use std::sync::Arc;
 
-use aiox_app::{AgentRef, Asked as AskedFor, NewRun, ingest::Brought};
+use aiox_app::{AgentRef, Asked as AskedFor, NewRun, ingest::Brought, peers::PlainCaller};
 use aiox_core::{
     Caller, Error, Scope, agentos,
     forward::{Chosen, NoTarget, choose},
     gateway::Tier,
 };
 use aiox_model::{
-    RunId, Ts,
+    RunId,
     run::RunStatus,
     v1::{
-        event::{Event, Trace},
+        event::Event,
         federation::{
             CapabilitiesBody, ForwardBody, Forwarded, ForwardedBody, IngestBody, IngestedBody, PeerBody, PeerList, TargetSelector,
         },
@@ -23,7 +23,7 @@ use axum::{
     extract::State,
     response::{IntoResponse, Response},
 };
-use futures::StreamExt as _;
+use futures::{Stream, StreamExt as _};
 use http::{HeaderMap, StatusCode};
 use serde_json::{Map, Value, json};
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -149,7 +149,8 @@ pub(super) async fn peers(State(app): State<App>, Signed(caller): Signed, names:
 /// The run is made for the caller, and executed by the hub that `target_selector` names: with `stack_id` that hub and no other (the own
 /// id runs it here), else the first of those in the `region` with all `required_capabilities`. The call waits until the peer has the
 /// run, and answers within 10 s. If the peer did not take it by then, it is 503, and a cancel follows the run: a late delivery has no
-/// effect. The run's id is the same on both hubs. An idempotency key counts as for `POST /v1/agents/{agent_id}/runs`.
+/// effect. The run's id is the same on both hubs. A plain node, which this hub's operator has let in without mutual TLS, gets the run as a
+/// request of its own `/v1` with the caller's tenant and principal, and the run has the id that it has there. An idempotency key counts as for `POST /v1/agents/{agent_id}/runs`.
 #[utoipa::path(
     post,
     path = "/v1/federation/runs:forward",
@@ -190,24 +191,34 @@ pub(super) async fn forward(
     let chosen = choose(&asked.selector, own, &candidates).map_err(refused)?;
     let key = key(&headers, asked.run.key.clone())?;
     let new = new_run(&asked, key, body)?;
-    let (stack, submitted) = match &chosen {
-        Chosen::Own => (own.clone(), app.runs.submit(&caller, new).await?),
-        Chosen::Peer(peer) => (peer.stack.peer.stack_id.clone(), app.runs.forward(&caller, &peer.domain, &asked.agent, new).await?),
+    let (stack, run, status, replayed) = match &chosen {
+        Chosen::Own => {
+            let made = app.runs.submit(&caller, new).await?;
+            (own.clone(), RunId(made.run.id).to_string(), made.run.status, made.replayed)
+        }
+        Chosen::Peer(peer) if peer.plain => {
+            let stack = &peer.stack.peer.stack_id;
+            let made = app.runs.forward_plain(&caller, &tenant, &app.peers, (stack, &asked.agent), &new).await?;
+            (stack.clone(), made.run, made.status, made.replayed)
+        }
+        Chosen::Peer(peer) => {
+            let made = app.runs.forward(&caller, &peer.domain, &asked.agent, new).await?;
+            (peer.stack.peer.stack_id.clone(), RunId(made.run.id).to_string(), made.run.status, made.replayed)
+        }
     };
-    let id = RunId(submitted.run.id);
-    let status = match submitted.run.status {
+    let status = match status {
         RunStatus::Canceled => RunStatus::Failed,
         other => other,
     };
     let forwarded = Forwarded {
         tenant_id: tenant.to_string(),
         remote_stack_id: stack,
-        remote_run_id: id.to_string(),
-        remote_events_url: format!("/v1/federation/runs/{id}/events"),
+        remote_events_url: format!("/v1/federation/runs/{run}/events"),
+        remote_run_id: run,
         status: status.as_str().into(),
     };
     let mut response = Json(ForwardedBody { forwarded, correlation_id: names.correlation.to_string() }).into_response();
-    if submitted.replayed {
+    if replayed {
         response.headers_mut().insert(REPLAYED, http::HeaderValue::from_static("true"));
     }
     Ok(response)
@@ -352,6 +363,11 @@ pub(super) async fn follow(
     if let Some(detail) = own {
         return events::stream(&app, &streams, &caller, &tenant, &detail, &from, &headers);
     }
+    if let Some(found) = app.peers.plain_run(&caller, &run).await? {
+        let (after, place) = (from.cursor(&headers)?, streams.enter(&caller)?);
+        let follow = app.peers.follow_plain(found, PlainCaller::of(&caller, &tenant), after).await?;
+        return Ok(follow.map_or_else(|| StatusCode::NO_CONTENT.into_response(), |events| sent(events, place)));
+    }
     if !app.ingest.knows(&caller, &run).await? {
         return Err(Error::NotFound("run").into());
     }
@@ -360,11 +376,15 @@ pub(super) async fn follow(
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
     let place = streams.enter(&caller)?;
-    let stream = app.ingest.follow(&caller, &run, after).scan(place, |_, event| {
+    Ok(sent(app.ingest.follow(&caller, &run, after), place))
+}
+
+/// Events of another hub's run as a stream. `place` is held for as long as it is read.
+fn sent(events: impl Stream<Item = aiox_core::Result<Event>> + Send + 'static, place: impl Send + 'static) -> Response {
+    frames::respond(events.scan(place, |_, event| {
         let event = event.inspect_err(|error| tracing::error!(error = error.chain(), "a run can no longer be followed")).ok();
         std::future::ready(event.map(|event| events::frame(&event)))
-    });
-    Ok(frames::respond(stream))
+    }))
 }
 
 /// Bring in events of another hub
@@ -433,37 +453,12 @@ async fn registered(app: &HttpState, source: &str) -> Result<bool> {
 /// An event in its canonical form, bare or in its envelope.
 async fn brought_in(app: &HttpState, caller: &Caller, tenant: &str, given: &Value) -> Result<Brought> {
     let given = given.get("event").filter(|inner| inner.is_object()).unwrap_or(given);
-    let text = |name: &str| given[name].as_str().filter(|text| (1..=ID).contains(&text.len())).map(str::to_owned);
     if let Some(named) = given["tenant_id"].as_str()
         && named != tenant
         && app.tenants.book().find(named).await? != Some(caller.tenant)
     {
         return Ok(Brought::Foreign);
     }
-    let (Some(event_id), Some(run_id), Some(sequence)) = (text("event_id"), text("run_id"), given["sequence"].as_u64().filter(|n| *n > 0))
-    else {
-        return Ok(Brought::Unreadable);
-    };
-    let Some(time) = given["time"].as_str().and_then(|time| time.parse::<Ts>().ok()) else { return Ok(Brought::Unreadable) };
-    let Some(kind) = text("type") else { return Ok(Brought::Unreadable) };
-    let traceparent = given["trace"]["traceparent"].as_str().filter(|text| agentos::parse_traceparent(text).is_some());
-    let trace = match traceparent {
-        Some(traceparent) => {
-            let span = given["trace"]["span_id"].as_str().or_else(|| traceparent.split('-').nth(2)).unwrap_or_default();
-            Trace { traceparent: traceparent.to_owned(), span_id: span.to_owned() }
-        }
-        None => agentos::trace(caller.trace, caller.trace.uuid()),
-    };
-    Ok(Brought::Event(Box::new(Event {
-        event_id,
-        sequence,
-        time,
-        kind,
-        tenant_id: tenant.to_owned(),
-        agent_id: text("agent_id").unwrap_or_default(),
-        run_id,
-        step_id: text("step_id"),
-        trace,
-        payload: given["payload"].as_object().cloned().unwrap_or_default(),
-    })))
+    let trace = || agentos::trace(caller.trace, caller.trace.uuid());
+    Ok(agentos::read(given, tenant, trace).map_or(Brought::Unreadable, |event| Brought::Event(Box::new(event))))
 }

@@ -195,3 +195,25 @@ both_dbs!(listed_peers_are_kept_changed_and_removed, |db| async move {
     assert!(listed::remove(&mut tx, "stk_a").await.unwrap());
     assert!(!listed::remove(&mut tx, "stk_a").await.unwrap());
 });
+
+both_dbs!(a_run_at_a_plain_node_is_noted_once_for_its_tenant_and_forgotten_in_time, |db| async move {
+    let store = db.open().await;
+    let run = listed::PlainRunRow {
+        tenant: id(),
+        run: "run_1".into(),
+        principal: "user:a".into(),
+        stack_id: "stk_b".into(),
+        events_url: "/v1/runs/run_1/events".into(),
+    };
+    let mut tx = store.begin().await.unwrap();
+    assert!(listed::note_run(&mut tx, &run, NOW).await.unwrap());
+    assert!(!listed::note_run(&mut tx, &listed::PlainRunRow { stack_id: "stk_c".into(), ..run.clone() }, NOW).await.unwrap());
+    tx.commit().await.unwrap();
+    let mut db = store.read().await.unwrap();
+    assert_eq!(listed::run(&mut db, run.tenant, "run_1").await.unwrap(), Some(run.clone()));
+    assert_eq!(listed::run(&mut db, id(), "run_1").await.unwrap(), None, "another tenant");
+    drop(db);
+    let mut tx = store.begin().await.unwrap();
+    assert_eq!(listed::forget_runs(&mut tx, NOW).await.unwrap(), 0);
+    assert_eq!(listed::forget_runs(&mut tx, at(1)).await.unwrap(), 1);
+});
