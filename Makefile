@@ -6,10 +6,10 @@ TARGET  ?= $(or $(CARGO_TARGET_DIR),target)
 OUTPUT   = $(TARGET)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
 AIOX     = $(OUTPUT)/aiox
 
-.PHONY: help up verify down build test conformance lint fmt bench spec
+.PHONY: help up verify down build test conformance lint fmt bench spec prove-additive
 
 help:            ## Show this list
-	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/: .*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/: .*## /\t/' | expand -t 16
 
 build: tools     ## Build the aiox program
 	cargo build --locked --profile $(PROFILE) -p aiox-node
@@ -41,6 +41,9 @@ fmt:             ## Format the code
 
 spec: tools     ## Write openapi/, schemas/, spec/requirements.json and aiox.example.toml
 	cargo run --quiet --locked -p xtask -- spec
+
+prove-additive: tools ## Edit a copy of the sources in ways that break an integrator, and see the tests refuse it
+	cargo run --quiet --locked -p xtask -- prove-additive
 
 bench: PROFILE = release
 bench: build     ## Load harness against a fresh hub; writes target/bench/main-job.jsonl

@@ -10,7 +10,7 @@ use utoipa::openapi::{
 
 use crate::verbs;
 
-/// Version of the document, apart from the program's: a change since the last release raises it, and `aiox-specgen` says to what.
+/// Version of the document, apart from the program's: that of the next release. `aiox-specgen` says what it has to be.
 const VERSION: &str = "0.3.0";
 
 /// What every document begins with.

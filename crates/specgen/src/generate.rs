@@ -13,7 +13,7 @@ use utoipa::openapi::{
 
 use crate::{canonical, configuration, requirements};
 
-/// Version of `openapi/federation.json`, apart from the program's: a change raises it (`version`).
+/// Version of `openapi/federation.json`, apart from the program's: that of the next release (`version`).
 const VERSION: &str = "0.3.0";
 
 /// The OpenAPI document of the product listener.

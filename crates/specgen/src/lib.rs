@@ -3,8 +3,8 @@
 //!
 //! [`generated`] gives every generated file by its path in the repository; the hub serves those that are [`documents`]. Beside it stand the
 //! rules that the documents must keep: [`lint`] (they are whole and can be read), [`openapi`] and [`schema`] (nothing that a client
-//! relies on is taken away), [`proto`] (numbers keep their meaning), [`version`] (a change
-//! raises the version), [`coverage`] (every operation is exercised by a test). The
+//! relies on is taken away), [`proto`] (numbers keep their meaning), [`version`] (between
+//! two releases it is that of the next one), [`coverage`] (every operation is exercised by a test). The
 //! tests of this crate hold them; `cargo run -p xtask -- spec` writes the files.
 //!
 //! Knows `aiox-http`, `aiox-federation`, `aiox-config` and `aiox-model`, of each its documents only: nothing here needs a database or a network.

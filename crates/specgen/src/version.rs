@@ -1,4 +1,5 @@
-//! A changed document has a higher version: `info.version` (Semantic Versioning 2.0.0) against that of the baseline.
+//! The version of a document that changes: `info.version` (Semantic Versioning 2.0.0) against that of the baseline. Between two releases
+//! it is already the version of the next one, so that whatever only adds needs no further change.
 
 use std::fmt;
 
@@ -30,13 +31,11 @@ impl Version {
         numbers.try_into().ok().map(Self)
     }
 
-    /// The lowest version that a document with this change may have.
+    /// The lowest version that the next release may have with this change.
     const fn after(self, change: Change) -> Self {
-        let Self([major, minor, patch]) = self;
+        let Self([major, minor, _]) = self;
         Self(match change {
-            Change::Nothing => [major, minor, patch],
-            Change::Words => [major, minor, patch + 1],
-            Change::Additive => [major, minor + 1, 0],
+            Change::Nothing | Change::Words | Change::Additive => [major, minor + 1, 0],
             Change::Breaking => [major + 1, 0, 0],
         })
     }
@@ -71,7 +70,8 @@ pub fn problem(old: &Value, new: &Value) -> Option<String> {
     };
     let change = change(old, new);
     let wanted = before.after(change);
-    (now < wanted).then(|| format!("the change is {change:?}, so info.version is at least {wanted} and not {now}"))
+    (now < wanted)
+        .then(|| format!("the baseline has {before} and the change is {change:?}, so info.version is at least {wanted} and not {now}"))
 }
 
 fn without_version(document: &Value) -> Value {
@@ -128,7 +128,7 @@ mod tests {
         let less = |version: &str| changed(version, "/paths", json!({}));
         let old = document("1.2.3");
         for (made, wanted, enough, short) in [
-            (words as fn(&str) -> Value, Change::Words, ["1.2.4", "1.3.0"], ["1.2.3", "1.2.2"]),
+            (words as fn(&str) -> Value, Change::Words, ["1.3.0", "2.0.0"], ["1.2.3", "1.2.4"]),
             (more, Change::Additive, ["1.3.0", "2.0.0"], ["1.2.3", "1.2.9"]),
             (member, Change::Additive, ["1.3.0", "2.0.0"], ["1.2.3", "1.2.9"]),
             (less, Change::Breaking, ["2.0.0", "3.1.0"], ["1.2.3", "1.9.9"]),
@@ -144,10 +144,10 @@ mod tests {
     }
 
     #[test]
-    fn nothing_needs_nothing_and_a_version_never_goes_back() {
+    fn behind_a_release_the_version_is_that_of_the_next_one() {
         let old = document("1.2.3");
-        assert_eq!(problem(&old, &old), None);
-        assert_eq!(problem(&old, &document("1.2.4")), None);
+        assert_eq!(problem(&old, &document("1.3.0")), None);
+        assert!(problem(&old, &old).is_some());
         assert!(problem(&old, &document("1.2.2")).is_some());
         for bad in ["1.2", "v1.2.3", "1.2.3.4", ""] {
             assert!(problem(&old, &document(bad)).is_some(), "{bad}");

@@ -165,8 +165,22 @@ struct Wrong(Mutex<Vec<String>>);
 impl Drop for Wrong {
     fn drop(&mut self) {
         let wrong = self.0.get_mut().unwrap_or_else(PoisonError::into_inner);
-        assert!(wrong.is_empty() || std::thread::panicking(), "responses that are not as documented:\n{}", wrong.join("\n"));
+        if wrong.is_empty() {
+            return;
+        }
+        let said = format!("rule: a hub answers as openapi/node.json says.\n{}", wrong.join("\n"));
+        let failed = std::thread::panicking();
+        if failed {
+            // The test has failed already, most likely for this.
+            tell(&said);
+        }
+        assert!(failed, "{said}");
     }
+}
+
+#[expect(clippy::print_stderr, reason = "a test that fails tells why")]
+fn tell(said: &str) {
+    eprintln!("{said}");
 }
 
 impl Witness {
