@@ -63,4 +63,19 @@ mod tests {
             assert_eq!(Expected::parse(text).unwrap_err().line, line, "{text}");
         }
     }
+
+    #[test]
+    fn what_is_not_run_against_the_pair_has_a_reason_and_is_judged_elsewhere() {
+        let with = |results: &str, verdict: &str| -> Vec<String> {
+            let lines = results.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+            lines.filter(|line| line["verdict"] == verdict).map(|line| line["id"].as_str().unwrap().to_owned()).collect()
+        };
+        let excused: Vec<String> = Expected::parse(include_str!("../not-run.txt")).unwrap().0.into_keys().collect();
+        assert_eq!(with(include_str!("../results.jsonl"), "not_run"), excused, "conformance/not-run.txt and results.jsonl");
+        assert_eq!(
+            with(include_str!("../production-results.jsonl"), "pass"),
+            excused,
+            "conformance/not-run.txt and production-results.jsonl"
+        );
+    }
 }

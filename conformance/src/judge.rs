@@ -164,6 +164,9 @@ pub(crate) async fn run(world: Arc<World>, requirement: &Requirement, case: Case
             }
         }
     };
+    if outcome.is_err() {
+        scene.cancel_runs().await;
+    }
     let (verdict, reason) = match outcome {
         Ok(()) => (Verdict::Pass, None),
         Err(Stop::Failed(text)) => (Verdict::Fail, Some(text)),

@@ -15,6 +15,7 @@
 
 mod case;
 mod cases;
+mod certificate;
 mod contact;
 mod document;
 mod exchange;

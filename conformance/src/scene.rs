@@ -22,6 +22,8 @@ use crate::{
 const KEPT: usize = 40;
 /// How often a call that comes too fast is sent again.
 const PATIENCE: usize = 12;
+/// Runs that are canceled at once.
+const CANCELS: usize = 8;
 /// Most bytes of a body that a case reads.
 const LARGEST: usize = 8 * 1024 * 1024;
 
@@ -30,11 +32,21 @@ const LARGEST: usize = 8 * 1024 * 1024;
 pub(crate) struct Scene {
     pub(crate) world: Arc<World>,
     pub(crate) record: Arc<Mutex<Vec<Exchange>>>,
+    /// Runs that it has made.
+    runs: Arc<Mutex<Vec<Made>>>,
+}
+
+/// A run that a case has made.
+struct Made {
+    /// The `Authorization` that made it.
+    credential: Vec<u8>,
+    /// Where it is canceled.
+    path: String,
 }
 
 impl Scene {
     pub(crate) fn new(world: Arc<World>) -> Self {
-        Self { world, record: Arc::default() }
+        Self { world, record: Arc::default(), runs: Arc::default() }
     }
 
     /// A call to a hub.
@@ -57,6 +69,30 @@ impl Scene {
     /// `POST` of JSON as an account.
     pub(crate) async fn post(&self, who: &Account, path: &str, body: &Value) -> Result<Answer, Stop> {
         self.call(Method::POST, path).bearer(&who.access).json(body).send().await
+    }
+
+    /// Remembers the run that an answer tells of.
+    fn opened(&self, call: &Call, status: u16, json: &Value) {
+        let Some((_, credential)) = call.headers.iter().find(|(name, _)| name == "authorization") else { return };
+        let path = match (status, json.pointer("/run/run_id"), json.pointer("/data/id")) {
+            (201, Some(Value::String(id)), _) => format!("/v1/runs/{id}:cancel"),
+            (202, _, Some(Value::String(id))) => format!("/api/v1/runs/{id}/cancel"),
+            _ => return,
+        };
+        if let Ok(mut runs) = self.runs.lock() {
+            runs.push(Made { credential: credential.clone(), path });
+        }
+    }
+
+    /// Cancels the runs that a case has left open when it stopped half-way: waiting runs count against their tenant's.
+    pub(crate) async fn cancel_runs(&self) {
+        let runs = self.runs.lock().map(|mut runs| std::mem::take(&mut *runs)).unwrap_or_default();
+        let cancels = runs.into_iter().filter_map(|Made { credential, path }| {
+            let request = self.world.common.post(self.world.home.join(&path).ok()?).header("authorization", credential);
+            Some(request.header("content-type", "application/json").body("{}").timeout(ANSWER).send())
+        });
+        // Those that have ended already say so, and nothing is wrong with that.
+        futures::stream::iter(cancels).buffer_unordered(CANCELS).for_each(|_| std::future::ready(())).await;
     }
 
     /// Puts an exchange into the record.
@@ -219,6 +255,7 @@ impl Call {
         self.scene.keep(self.exchange(status, &headers, &bytes));
         self.hold(status, &headers, &bytes);
         let json = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+        self.scene.opened(&self, status, &json);
         Ok(Answer { what, status, headers, bytes, json })
     }
 

@@ -20,16 +20,8 @@ use tokio_tungstenite::{
     tungstenite::{Message, client::IntoClientRequest as _},
 };
 
-use crate::{case::Stop, scene::Scene};
-
-/// What came.
-#[derive(Debug)]
-pub(crate) enum Frame {
-    /// Text.
-    Text(String),
-    /// The hub closed with this code.
-    Close(u16),
-}
+pub(crate) use crate::stream::SocketFrame as Frame;
+use crate::{case::Stop, scene::Scene, tamper::OnSocket};
 
 trait Wire: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Wire for T {}
@@ -38,13 +30,15 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Wire for T {}
 pub(crate) struct Socket {
     stream: WebSocketStream<Box<dyn Wire>>,
     path: String,
+    change: Option<OnSocket>,
 }
 
 impl Socket {
     /// Opens it, with a token in the query where there is one.
     pub(crate) async fn open(scene: &Scene, path: &str, token: Option<&str>) -> Result<Self, Stop> {
         let bad = |error: &dyn std::fmt::Display| Stop::Harness(format!("WebSocket {path}: {error}"));
-        let mut url = scene.world.options.target.join(path).map_err(|error| bad(&error))?;
+        // Not through a mutant's proxy, which passes no sockets on: what it breaks is broken here.
+        let mut url = scene.world.home.join(path).map_err(|error| bad(&error))?;
         let scheme = if url.scheme() == "https" { "wss" } else { "ws" };
         if url.set_scheme(scheme).is_err() {
             return Err(bad(&"the URL has no such scheme"));
@@ -59,7 +53,7 @@ impl Socket {
         })
         .await;
         match opened {
-            Ok(Ok((stream, _))) => Ok(Self { stream, path: path.to_owned() }),
+            Ok(Ok((stream, _))) => Ok(Self { stream, path: path.to_owned(), change: scene.world.tamper.doors.socket }),
             Ok(Err(stop)) => Err(stop),
             Err(_) => Err(bad(&"no answer within 15 s")),
         }
@@ -75,11 +69,14 @@ impl Socket {
     pub(crate) async fn next(&mut self, within: Duration) -> Result<Option<Frame>, Stop> {
         let work = async {
             while let Some(message) = self.stream.next().await {
-                match message {
-                    Ok(Message::Text(text)) => return Some(Frame::Text(text.as_str().to_owned())),
-                    Ok(Message::Close(frame)) => return Some(Frame::Close(frame.map_or(1005, |frame| frame.code.into()))),
-                    Ok(_) => {}
+                let mut frame = match message {
+                    Ok(Message::Text(text)) => Frame::Text(text.as_str().to_owned()),
+                    Ok(Message::Close(frame)) => Frame::Close(frame.map_or(1005, |frame| frame.code.into())),
+                    Ok(_) => continue,
                     Err(_) => return None,
+                };
+                if self.change.is_none_or(|change| change(&mut frame)) {
+                    return Some(frame);
                 }
             }
             None

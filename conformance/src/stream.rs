@@ -61,6 +61,15 @@ fn frame(text: &str) -> Frame {
     frame
 }
 
+/// What came on a WebSocket.
+#[derive(Debug)]
+pub(crate) enum SocketFrame {
+    /// Text.
+    Text(String),
+    /// The hub closed with this code.
+    Close(u16),
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,18 +2,23 @@
 
 use std::{
     collections::HashMap,
+    fmt,
     sync::{Mutex, PoisonError},
 };
 
 use aiox_probe::Event;
-use aiox_proto::worker::v1::server_message::Payload as FromHub;
+use aiox_proto::worker::v1::{server_message::Payload as FromHub, worker_message::Payload as ToHub};
 use reqwest::{
     Method,
     header::{HeaderMap, HeaderName, HeaderValue},
 };
 use serde_json::Value;
+use tonic::Status;
 
-use crate::stream::Frame;
+use crate::{
+    certificate::Said,
+    stream::{Frame, SocketFrame},
+};
 
 /// What a mutant does to an answer.
 pub(crate) type OnAnswer = fn(&Ask, &mut Reply, &mut Memory);
@@ -22,8 +27,63 @@ pub(crate) type OnAnswer = fn(&Ask, &mut Reply, &mut Memory);
 pub(crate) type OnFeed = fn(&mut Frame) -> bool;
 /// What it does to a message of the workers' door.
 pub(crate) type OnOrder = fn(&mut FromHub);
+/// What it does to a message of a worker, as a hub would that does not read all of it.
+pub(crate) type OnReport = fn(&mut ToHub);
+/// What it does to the answer of `Heartbeat`.
+pub(crate) type OnBeat = fn(KeyShown, &mut Result<bool, Status>);
 /// What it does to a stanza; `false` drops it.
 pub(crate) type OnStanza = fn(&mut Event) -> bool;
+/// What it does to a frame of a WebSocket; `false` drops it.
+pub(crate) type OnSocket = fn(&mut SocketFrame) -> bool;
+/// What it does to a request of the hub to a peer; `false` drops it.
+pub(crate) type OnCall = fn(&mut Call, &mut Memory) -> bool;
+/// Whether it takes a server of a peer with this certificate for the right one; the domain is that of the peer.
+pub(crate) type OnServer = fn(&Said, &str) -> bool;
+
+/// What a peer listener gets wrong in its handshakes.
+#[derive(Clone, Copy)]
+pub(crate) enum Fault {
+    /// Nothing: what stands before it alone changes.
+    Nothing,
+    /// TLS 1.2 is good enough.
+    OldTls,
+    /// No certificate is asked for.
+    NoCertificate,
+    /// Any protocol is h2.
+    AnyProtocol,
+    /// A wrong certificate of this kind is let in; the right one comes second.
+    Certificate(fn(&Said, &Said) -> bool),
+    /// Sessions can be resumed.
+    Tickets,
+    /// Authorities are named.
+    Hints,
+}
+impl fmt::Debug for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fault").finish_non_exhaustive()
+    }
+}
+
+/// What a call of a worker carries for a key.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum KeyShown {
+    Right,
+    Wrong,
+    None,
+}
+
+/// A request of a hub to a peer.
+#[derive(Debug, Clone)]
+pub(crate) struct Call {
+    pub(crate) method: String,
+    pub(crate) path: String,
+    /// `after` of the query, else 0.
+    pub(crate) after: u64,
+    pub(crate) authorization: Option<String>,
+    /// Thumbprint of the certificate that the target showed.
+    pub(crate) certificate: String,
+    pub(crate) body: Value,
+}
 
 /// What is changed at doors that no proxy can read: inside of the suite's own connections.
 #[derive(Clone, Copy)]
@@ -32,14 +92,37 @@ pub(crate) struct Doors {
     pub(crate) link: Option<OnAnswer>,
     /// Its streams.
     pub(crate) feed: Option<OnFeed>,
-    /// The workers' door.
+    /// Its handshakes.
+    pub(crate) front: Option<Fault>,
+    /// Requests of the hub to a peer.
+    pub(crate) call: Option<OnCall>,
+    /// Servers that the hub calls.
+    pub(crate) server: Option<OnServer>,
+    /// What the workers' door says.
     pub(crate) order: Option<OnOrder>,
+    /// What it hears.
+    pub(crate) report: Option<OnReport>,
+    /// Its heartbeats.
+    pub(crate) beat: Option<OnBeat>,
     /// XMPP.
     pub(crate) stanza: Option<OnStanza>,
+    /// WebSockets.
+    pub(crate) socket: Option<OnSocket>,
 }
 
 impl Doors {
-    pub(crate) const UNTOUCHED: Self = Self { link: None, feed: None, order: None, stanza: None };
+    pub(crate) const UNTOUCHED: Self = Self {
+        link: None,
+        feed: None,
+        front: None,
+        call: None,
+        server: None,
+        order: None,
+        report: None,
+        beat: None,
+        stanza: None,
+        socket: None,
+    };
 }
 
 /// Changes what comes through the doors of one hub.
@@ -58,6 +141,11 @@ impl Tamper {
         if let Some(change) = self.doors.link {
             change(ask, reply, &mut self.memory.lock().unwrap_or_else(PoisonError::into_inner));
         }
+    }
+
+    /// Changes a request of the hub to a peer; `false`: it did not come.
+    pub(crate) fn call(&self, call: &mut Call) -> bool {
+        self.doors.call.is_none_or(|change| change(call, &mut self.memory.lock().unwrap_or_else(PoisonError::into_inner)))
     }
 }
 

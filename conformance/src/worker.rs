@@ -16,7 +16,7 @@ use tonic::{
 use crate::{
     case::Stop,
     scene::{Scene, chain},
-    tamper::OnOrder,
+    tamper::{Doors, KeyShown},
 };
 
 /// Longest wait for something that has to come at once.
@@ -41,20 +41,12 @@ impl std::fmt::Debug for WorkerAccess {
 
 pub(crate) type Client = WorkerServiceClient<Channel>;
 
-/// What a call carries for a key.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum KeyShown {
-    Right,
-    Wrong,
-    None,
-}
-
 /// The workers' door.
 #[derive(Clone)]
 pub(crate) struct Door {
     client: Client,
     key: String,
-    change: Option<OnOrder>,
+    doors: Doors,
 }
 
 impl Door {
@@ -75,7 +67,7 @@ impl Door {
             endpoint = endpoint.tls_config(tls).map_err(failed)?;
         }
         let channel = endpoint.connect().await.map_err(failed)?;
-        Ok(Self { client: WorkerServiceClient::new(channel), key: access.key, change: scene.world.tamper.doors.order })
+        Ok(Self { client: WorkerServiceClient::new(channel), key: access.key, doors: scene.world.tamper.doors })
     }
 
     fn request<T>(&self, message: T, shown: KeyShown) -> Result<Request<T>, Stop> {
@@ -96,12 +88,19 @@ impl Door {
         let request = self.request(beat, shown)?;
         let called = tokio::time::timeout(SOON, self.client.clone().heartbeat(request)).await;
         let answer = called.map_err(|_| Stop::Failed(format!("Heartbeat: no answer within {SOON:?}")))?;
-        Ok(answer.map(|answer| answer.into_inner().ok))
+        let mut answer = answer.map(|answer| answer.into_inner().ok);
+        if let Some(change) = self.doors.beat {
+            change(shown, &mut answer);
+        }
+        Ok(answer)
     }
 
     /// Opens a stream with a first message.
-    pub(crate) async fn stream(&self, first: ToHub, shown: KeyShown) -> Result<Result<Session, Status>, Stop> {
+    pub(crate) async fn stream(&self, mut first: ToHub, shown: KeyShown) -> Result<Result<Session, Status>, Stop> {
         let (out, outgoing) = mpsc::channel(64);
+        if let Some(change) = self.doors.report {
+            change(&mut first);
+        }
         let send = out.send(WorkerMessage { payload: Some(first) }).await;
         send.map_err(|_| Stop::Harness("the stream of a worker is closed".into()))?;
         let request = self.request(ReceiverStream::new(outgoing), shown)?;
@@ -112,7 +111,7 @@ impl Door {
             incoming: answer.into_inner(),
             worker_id: String::new(),
             kept: Vec::new(),
-            change: self.change,
+            doors: self.doors,
         }))
     }
 
@@ -152,7 +151,7 @@ pub(crate) struct Session {
     pub(crate) worker_id: String,
     /// Messages that a wait for something else passed over.
     pub(crate) kept: Vec<FromHub>,
-    change: Option<OnOrder>,
+    doors: Doors,
 }
 
 impl Session {
@@ -161,7 +160,7 @@ impl Session {
         match tokio::time::timeout(within, self.incoming.message()).await {
             Err(_) => Ok(Came::Nothing),
             Ok(Ok(Some(ServerMessage { payload: Some(mut payload) }))) => {
-                if let Some(change) = self.change {
+                if let Some(change) = self.doors.order {
                     change(&mut payload);
                 }
                 Ok(Came::Message(payload))
@@ -208,7 +207,10 @@ impl Session {
     }
 
     /// Says something.
-    pub(crate) async fn say(&self, message: ToHub) -> Result<(), Stop> {
+    pub(crate) async fn say(&self, mut message: ToHub) -> Result<(), Stop> {
+        if let Some(change) = self.doors.report {
+            change(&mut message);
+        }
         let sent = self.out.send(WorkerMessage { payload: Some(message) }).await;
         sent.map_err(|_| Stop::Failed(format!("the stream of {} was closed", self.worker_id)))
     }

@@ -69,6 +69,8 @@ pub struct Options {
     pub case_timeout: Duration,
     /// Stop at the first failed MUST.
     pub fail_fast: bool,
+    /// The operator says that the hub is in mode `prod`.
+    pub production: bool,
 }
 impl Options {
     /// Everything about one hub, with the defaults of the command line.
@@ -89,6 +91,7 @@ impl Options {
             parallel: 8,
             case_timeout: Duration::from_secs(60),
             fail_fast: false,
+            production: false,
         }
     }
 }
@@ -174,7 +177,7 @@ struct Cast {
 pub(crate) struct World {
     pub(crate) options: Options,
     /// The hub itself, where `options.target` is a proxy in front of it.
-    home: Url,
+    pub(crate) home: Url,
     /// A word in every name that this judgement makes.
     pub(crate) mark: String,
     pub(crate) common: Client,

@@ -648,6 +648,9 @@ pub struct Conformance {
     /// Publish what came of it at the hub, signed by it, for its peers; needs an administrator with the scope peers:admin
     #[arg(long, conflicts_with_all = ["only", "mutants"])]
     pub publish: bool,
+    /// The hub is in mode prod: judge what holds there alone
+    #[arg(long)]
+    pub production: bool,
     /// Cases at once
     #[arg(long, default_value_t = 8)]
     pub parallel: usize,

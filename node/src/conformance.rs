@@ -116,10 +116,11 @@ fn options(command: &Conformance) -> Result<Options> {
         options.profiles = command.profile.iter().map(|one| one.parse::<Profile>().map_err(anyhow::Error::msg)).collect::<Result<_>>()?;
     }
     options.invite.clone_from(&command.invite);
-    options.other_ports.clone_from(&command.also);
+    options.other_ports.extend(command.also.iter().cloned());
     options.only.clone_from(&command.only);
     options.parallel = command.parallel;
     options.fail_fast = command.fail_fast;
+    options.production = command.production;
     Ok(options)
 }
 
@@ -142,11 +143,19 @@ fn local(command: &Conformance) -> Result<Options> {
     options.ca = Some(std::fs::read(mesh.ca()).with_context(|| mesh.ca().display().to_string())?);
     let key = credentials(&sites[0])?.worker_key;
     options.worker = Some(WorkerAccess { url: format!("https://localhost:{}", sites[0].grpc_port()), ca: options.ca.clone(), key });
+    // A mesh of an older `aiox up` has no second port.
+    if listens(sites[0].second()) {
+        options.other_ports.push(sites[0].second_url().parse().with_context(|| sites[0].second_url())?);
+    }
     let c2s = sites[0].c2s();
-    if std::net::TcpStream::connect_timeout(&c2s, std::time::Duration::from_secs(1)).is_ok() {
+    if listens(c2s) {
         options.xmpp = Some(XmppAccess { domain: sites[0].domain(), host: c2s.ip().to_string(), port: c2s.port(), ca: Some(mesh.ca()) });
     }
     Ok(options)
+}
+
+fn listens(address: std::net::SocketAddr) -> bool {
+    std::net::TcpStream::connect_timeout(&address, std::time::Duration::from_secs(1)).is_ok()
 }
 
 fn read(file: &Path) -> Result<String> {

@@ -332,7 +332,7 @@ async fn open_streams_are_bounded(scene: Scene) -> Outcome {
     }
     let Some(refused) = refused else { return Err(Stop::Failed(format!("{} streams of one principal are open at once", streams.len()))) };
     ensure!(refused.headers.contains_key("retry-after"), "{}: 429 without `Retry-After`", refused.what);
-    let old = scene.call(Method::GET, &format!("/api/v1/runs/{run}/events")).bearer(&carol.access).send().await?;
+    let old = scene.call(Method::GET, &format!("/api/v1/runs/{run}/events")).bearer(&carol.access).send_once().await?;
     old.refused(429, "too_many_streams")?;
     drop(streams);
     super::common::until("after all streams were closed a new one opens", Duration::from_secs(10), || async {

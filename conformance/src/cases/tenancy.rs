@@ -356,10 +356,24 @@ async fn header_identity_outside_of_prod(scene: Scene) -> Outcome {
 }
 
 async fn header_identity_in_prod(scene: Scene) -> Outcome {
-    match header_identity(&scene).await? {
-        None => Ok(()),
-        Some(_) => Err(Stop::NotRun("the hub serves a header identity: it is not in mode prod".into())),
+    if !scene.world.options.production {
+        return Err(Stop::NotRun("nobody said that the hub is in mode prod (--production)".into()));
     }
+    let tenant = scene.get(&scene.world.alice().await?, "/v1/agents").await?.header("x-tenant-id").to_owned();
+    for (method, path, body) in [
+        (Method::GET, "/v1/agents", None),
+        (Method::GET, "/v1/models", None),
+        (Method::POST, "/v1/agents/x/runs", Some(json!({ "input": "x" }))),
+    ] {
+        let call = scene.call(method, path).header("x-tenant-id", &tenant).header("x-principal-id", "usr_conformance");
+        let call = call.header("x-subject-type", "service").header("x-scopes", "agents:read runs:create");
+        let call = match &body {
+            Some(body) => call.json(body),
+            None => call,
+        };
+        call.send().await?.refused(401, "unauthorized")?;
+    }
+    Ok(())
 }
 
 async fn no_administrator_by_header(scene: Scene) -> Outcome {

@@ -19,7 +19,8 @@ use crate::{
     peer::ids::uuid_of,
     scene::Scene,
     stream::Frame,
-    worker::{Came, Door, KeyShown, SOON, Session},
+    tamper::KeyShown,
+    worker::{Came, Door, SOON, Session},
     world::{Account, Agent},
 };
 

@@ -50,6 +50,16 @@ pub(super) const MUTANTS: &[Mutant] = &[
         let key = !ask.token().is_empty() && !ask.token().contains('.');
         (ask.path.starts_with("/v1/") && key).then(unauthorized)
     }),
+    by_answer("a header identity is served in production", "TEN-017", |ask, reply, _| {
+        if ask.is("GET", "/v1/agents") && !ask.header("x-principal-id").is_empty() && reply.status == 401 {
+            *reply = Reply::new(200, &json!({ "agents": [], "correlation_id": "x" }));
+        }
+    }),
+    by_answer("a header identity in production is forbidden", "TEN-017", |ask, reply, _| {
+        if ask.is("GET", "/v1/agents") && !ask.header("x-principal-id").is_empty() && reply.status == 401 {
+            reply.edit_at("/error", |error| drop(error.insert("code".into(), json!("forbidden"))));
+        }
+    }),
     by_answer("a header identity administers", "TEN-016", |ask, reply, _| {
         if ask.is("GET", "/v1/admin/tenants") && ask.header("authorization").is_empty() {
             *reply = Reply::new(200, &json!({ "tenants": [] }));

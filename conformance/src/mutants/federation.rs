@@ -212,6 +212,35 @@ pub(super) const MUTANTS: &[Mutant] = &[
     by_link("receipts are for another envelope", "FED-032", |ask, reply, _| {
         each_verdict(ask, reply, |_, verdict| verdict["receipt"]["digest"] = json!("AAAA"));
     }),
+    by_link("the hello has no marks", "FED-036", |ask, reply, _| {
+        if ask.is("POST", "/fed/v1/hello") {
+            reply.edit_at("", |body| drop(body.remove("marks")));
+        }
+    }),
+    by_link("an envelope that skips a number is taken", "FED-036", |ask, reply, _| {
+        each_verdict(ask, reply, |envelope, verdict| {
+            if envelope["seq"] == json!(3) {
+                *verdict = json!({ "id": envelope["id"], "verdict": "accepted" });
+            }
+        });
+    }),
+    by_link("a cancel that comes before its run is refused", "FED-036", |ask, reply, _| {
+        each_verdict(ask, reply, |envelope, verdict| {
+            if envelope["type"] == "run.cancel" {
+                *verdict = json!({ "id": envelope["id"], "verdict": "refused", "code": "not_found" });
+            }
+        });
+    }),
+    by_link("a peer over its rate is not told when to come back", "FED-023", |_, reply, _| drop(reply.headers.remove("retry-after"))),
+    by_link("headers that tell of a certificate are believed", "FED-011", |ask, reply, _| {
+        if !ask.header("x-client-cert").is_empty() && [400, 401].contains(&reply.status) {
+            *reply = Reply::new(200, &json!({}));
+        }
+    }),
+    by_link("a token is bound to any certificate of its node", "FED-018", |ask, reply, _| {
+        let wrongly = claims(ask)["cnf"]["x5t#S256"].as_str().is_some_and(|thumbprint| thumbprint.len() == 43);
+        let_in(reply, wrongly);
+    }),
     by_link("the hello does not name the node", "FED-037", |ask, reply, _| {
         if ask.is("POST", "/fed/v1/hello") {
             reply.edit_at("", |body| drop(body.remove("node")));

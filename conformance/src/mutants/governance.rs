@@ -8,6 +8,18 @@ fn audited(ask: &Ask) -> bool {
     ask.is("GET", "/v1/admin/audit")
 }
 
+/// Gives every sample of a metric this value.
+fn each_line(ask: &Ask, reply: &mut Reply, metric: &str, value: &str) {
+    if ask.is("GET", "/metrics") && reply.status == 200 {
+        let text = String::from_utf8_lossy(&reply.body).into_owned();
+        let line = |line: &str| match line.rsplit_once(' ') {
+            Some((sample, _)) if sample.starts_with(metric) => format!("{sample} {value}\n"),
+            _ => format!("{line}\n"),
+        };
+        reply.body = text.lines().map(line).collect::<String>().into_bytes();
+    }
+}
+
 pub(super) const MUTANTS: &[Mutant] = &[
     by_answer("a waiting call that gives up is an internal error", "RUN-023", |ask, reply, _| {
         if ask.is("POST", "/api/v1/agents/*/chat") && reply.status == 504 {
@@ -160,6 +172,11 @@ pub(super) const MUTANTS: &[Mutant] = &[
             reply.status = 207;
         }
     }),
+    by_request("a slot is gone with its run", "POL-008", |ask, memory| {
+        memory.count += usize::from(ask.makes_run());
+        let full = json!({ "code": "concurrency_exceeded", "message": "all slots are taken", "retryable": true });
+        (ask.makes_run() && memory.count > 3).then(|| Reply::new(429, &json!({ "error": full, "correlation_id": "x" })))
+    }),
     by_answer("one port has a model less", "OPS-009", |ask, reply, _| {
         if ask.is("GET", "/v1/models") {
             reply.edit(|body| body["models"].as_array_mut().into_iter().for_each(|models| drop(models.pop())));
@@ -168,6 +185,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     by_frame("one port has other events", "OPS-009", |ask, frame, number, _| {
         if ask.path.starts_with("/v1/runs/") && number == 1 { vec![frame.replace("queued", "waiting")] } else { vec![frame] }
     }),
+    by_answer("no worker is counted", "OPS-006", |ask, reply, _| each_line(ask, reply, "aiox_worker_pool_connected", "0")),
+    by_answer("completed runs are not counted", "OPS-006", |ask, reply, _| each_line(ask, reply, "aiox_tasks_completed_total", "7")),
     by_answer("metrics are open to all accounts", "OPS-005", |ask, reply, _| {
         if ask.is("GET", "/metrics") && reply.status == 403 {
             reply.status = 200;

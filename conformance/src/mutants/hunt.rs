@@ -9,7 +9,7 @@ use std::{
 
 use serde::Serialize;
 
-use super::{CONTROL, Mutant, mutants, proxy::Proxy};
+use super::{CONTROL, FRONTED, Mutant, mutants, proxy::Proxy};
 use crate::{
     Expected, Judgement, Options, Verdict, cases,
     judge::{DOCUMENTED, PATIENCE, describe, look, run},
@@ -21,7 +21,7 @@ use crate::{
 /// Hubs that are judged at once.
 const LANES: usize = 8;
 /// Longest time of one case on one mutant.
-const CASE: Duration = Duration::from_secs(45);
+const CASE: Duration = Duration::from_secs(90);
 
 /// What came of one mutant.
 #[derive(Debug, Clone, Serialize)]
@@ -154,7 +154,8 @@ fn jobs(options: &Options) -> VecDeque<Job> {
 
 /// The case on the unbroken hub, then on each mutant.
 async fn work(home: &std::sync::Arc<World>, job: &Job, expected: &Expected) -> Result<Vec<Fate>, String> {
-    let control = judged_well(home, job.id, &CONTROL, Verdict::Pass).await?;
+    let fronted = job.mutants.iter().any(|mutant| mutant.doors.front.is_some());
+    let control = judged_well(home, job.id, if fronted { &FRONTED } else { &CONTROL }, Verdict::Pass).await?;
     let unfit = (control.verdict != Verdict::Pass)
         .then(|| format!("{} {}: {}", job.id, control.verdict.as_str(), control.reason.as_deref().unwrap_or_default()));
     let excused = unfit.is_some() && (control.verdict == Verdict::NotRun || expected.reason(job.id).is_some());

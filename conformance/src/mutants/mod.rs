@@ -11,6 +11,7 @@ mod federation;
 mod forwarding;
 mod gateway;
 mod governance;
+mod handshakes;
 mod hunt;
 mod proxy;
 mod requests;
@@ -18,7 +19,7 @@ mod streams;
 
 pub use hunt::{Fate, Fates, hunt};
 
-use crate::tamper::{Ask, Doors, Memory, OnAnswer, OnFeed, OnOrder, OnStanza, Reply};
+use crate::tamper::{Ask, Doors, Fault, Memory, OnAnswer, OnBeat, OnCall, OnFeed, OnOrder, OnReport, OnServer, OnSocket, OnStanza, Reply};
 
 /// What a mutant does to a request before it reaches the hub; with an answer, it does not reach it.
 pub(crate) type OnRequest = fn(&mut Ask, &mut Memory) -> Option<Reply>;
@@ -35,6 +36,8 @@ pub struct Mutant {
     pub(crate) request: Option<OnRequest>,
     pub(crate) answer: Option<OnAnswer>,
     pub(crate) frame: Option<OnFrame>,
+    /// Whether its streams never end.
+    pub(crate) endless: bool,
     /// What it does at the doors that no proxy can read.
     pub(crate) doors: Doors,
 }
@@ -45,7 +48,11 @@ impl std::fmt::Debug for Mutant {
 }
 
 /// Breaks nothing: what the proxy alone changes.
-const CONTROL: Mutant = Mutant { name: "control", breaks: "", request: None, answer: None, frame: None, doors: Doors::UNTOUCHED };
+const CONTROL: Mutant =
+    Mutant { name: "control", breaks: "", request: None, answer: None, frame: None, endless: false, doors: Doors::UNTOUCHED };
+
+/// Breaks nothing either, behind what stands before a peer listener.
+const FRONTED: Mutant = by_front("control", "", Fault::Nothing);
 
 const fn by_request(name: &'static str, breaks: &'static str, request: OnRequest) -> Mutant {
     Mutant { name, breaks, request: Some(request), ..CONTROL }
@@ -72,6 +79,25 @@ const fn by_stanza(name: &'static str, breaks: &'static str, stanza: OnStanza) -
     Mutant { name, breaks, doors: Doors { stanza: Some(stanza), ..Doors::UNTOUCHED }, ..CONTROL }
 }
 
+const fn by_front(name: &'static str, breaks: &'static str, front: Fault) -> Mutant {
+    Mutant { name, breaks, doors: Doors { front: Some(front), ..Doors::UNTOUCHED }, ..CONTROL }
+}
+const fn by_server(name: &'static str, breaks: &'static str, server: OnServer) -> Mutant {
+    Mutant { name, breaks, doors: Doors { server: Some(server), ..Doors::UNTOUCHED }, ..CONTROL }
+}
+const fn by_call(name: &'static str, breaks: &'static str, call: OnCall) -> Mutant {
+    Mutant { name, breaks, doors: Doors { call: Some(call), ..Doors::UNTOUCHED }, ..CONTROL }
+}
+const fn by_report(name: &'static str, breaks: &'static str, report: OnReport) -> Mutant {
+    Mutant { name, breaks, doors: Doors { report: Some(report), ..Doors::UNTOUCHED }, ..CONTROL }
+}
+const fn by_beat(name: &'static str, breaks: &'static str, beat: OnBeat) -> Mutant {
+    Mutant { name, breaks, doors: Doors { beat: Some(beat), ..Doors::UNTOUCHED }, ..CONTROL }
+}
+const fn by_socket(name: &'static str, breaks: &'static str, socket: OnSocket) -> Mutant {
+    Mutant { name, breaks, doors: Doors { socket: Some(socket), ..Doors::UNTOUCHED }, ..CONTROL }
+}
+
 /// Every mutant.
 pub fn mutants() -> impl Iterator<Item = &'static Mutant> {
     [
@@ -84,6 +110,7 @@ pub fn mutants() -> impl Iterator<Item = &'static Mutant> {
         governance::MUTANTS,
         forwarding::MUTANTS,
         federation::MUTANTS,
+        handshakes::MUTANTS,
     ]
     .into_iter()
     .flatten()
@@ -104,5 +131,12 @@ mod tests {
         for mutant in mutants() {
             assert!(cases::all().any(|case| case.id == mutant.breaks), "{} breaks {}, which no case judges", mutant.name, mutant.breaks);
         }
+    }
+
+    #[test]
+    fn every_case_has_a_mutant_that_it_has_to_catch() {
+        let broken: BTreeSet<&str> = mutants().map(|mutant| mutant.breaks).collect();
+        let untested: Vec<&str> = cases::all().map(|case| case.id).filter(|id| !broken.contains(id)).collect();
+        assert_eq!(untested, [""; 0], "rule: whatever a case judges is broken by a mutant. Add one in conformance/src/mutants.");
     }
 }

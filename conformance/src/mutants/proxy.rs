@@ -171,7 +171,11 @@ fn whole(reply: Reply) -> Result<Response<Body>, Failed> {
 fn frames(inner: Arc<Inner>, ask: Ask, answer: reqwest::Response) -> impl futures::Stream<Item = std::io::Result<Frame<Bytes>>> + Send {
     let start = (inner, ask, answer.bytes_stream().boxed(), Vec::<u8>::new(), 0usize);
     futures::stream::unfold(start, |(inner, ask, mut stream, mut rest, mut number)| async move {
-        let part = stream.next().await?;
+        let part = match stream.next().await {
+            Some(part) => part,
+            None if inner.mutant.endless => std::future::pending().await,
+            None => return None,
+        };
         let bytes = match part {
             Ok(bytes) => bytes,
             Err(error) => return Some((Err(std::io::Error::other(error)), (inner, ask, stream, rest, number))),

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Ask, Mutant, by_frame};
+use super::{Ask, CONTROL, Mutant, by_answer, by_frame};
 
 /// Changes the JSON of the `data:` line of a frame of `/v1`.
 fn edited(frame: &str, change: impl Fn(&mut Value)) -> String {
@@ -25,6 +25,28 @@ fn is_event(frame: &str) -> bool {
 }
 
 pub(super) const MUTANTS: &[Mutant] = &[
+    Mutant { name: "streams do not end", breaks: "STR-013", endless: true, ..CONTROL },
+    by_answer("a stream too many is refused without a time", "STR-020", |ask, reply, _| {
+        if events(ask) && reply.status == 429 {
+            reply.headers.remove("retry-after");
+        }
+    }),
+    by_answer("a stream too many is a request too many", "STR-020", |ask, reply, _| {
+        if ask.path.starts_with("/api/v1/runs/") && reply.status == 429 {
+            reply.edit(|body| body["code"] = json!("rate_limited"));
+        }
+    }),
+    by_frame("a tool runs that no list allows", "POL-005", |ask, frame, number, _| {
+        if events(ask) && number == 1 && is_event(&frame) {
+            let ran = edited(&frame, |data| {
+                data["event"]["type"] = json!("agentos.tool.call.completed");
+                data["event"]["payload"] = json!({ "tool": "tool.echo", "status": "ok" });
+            });
+            vec![frame, ran]
+        } else {
+            vec![frame]
+        }
+    }),
     by_frame("a gap in the sequence", "STR-001", |ask, frame, number, _| if events(ask) && number == 2 { vec![] } else { vec![frame] }),
     by_frame("an event comes twice", "STR-001", |ask, frame, number, _| {
         if events(ask) && number == 1 && is_event(&frame) { vec![frame.clone(), frame] } else { vec![frame] }

@@ -31,7 +31,7 @@ use super::{
     link::provider,
     pki::Leaf,
 };
-use crate::case::Stop;
+use crate::{case::Stop, tamper::Call, world::World};
 
 const LARGEST: usize = 2 * 1024 * 1024;
 
@@ -63,24 +63,13 @@ pub(crate) struct Script {
     pub(crate) agents: Vec<Value>,
 }
 
-/// A request of the target.
-#[derive(Debug, Clone)]
-pub(crate) struct Seen {
-    pub(crate) method: String,
-    pub(crate) path: String,
-    /// `after` of the query, else 0.
-    pub(crate) after: u64,
-    pub(crate) authorization: Option<String>,
-    /// Thumbprint of the certificate that the target showed.
-    pub(crate) certificate: String,
-    pub(crate) body: Value,
-}
-
 pub(super) struct State {
     pub(super) node: String,
+    /// Where a mutant may change what the target sends.
+    world: Arc<World>,
     pub(super) script: Mutex<Script>,
     pub(super) document: Mutex<Value>,
-    seen: Mutex<Vec<Seen>>,
+    seen: Mutex<Vec<Call>>,
     runs: Mutex<HashMap<String, Vec<Value>>>,
     /// Paths asked of the listener that serves the trust document.
     fetched: Mutex<Vec<String>>,
@@ -119,7 +108,13 @@ fn harness(error: impl std::fmt::Display) -> Stop {
 
 impl Door {
     /// Opens both listeners on this machine. `hub_roots`: who may call.
-    pub(super) async fn open(node: &str, leaf: &Leaf, receipts: Arc<Key>, hub_roots: &[CertificateDer<'static>]) -> Result<Self, Stop> {
+    pub(super) async fn open(
+        world: Arc<World>,
+        node: &str,
+        leaf: &Leaf,
+        receipts: Arc<Key>,
+        hub_roots: &[CertificateDer<'static>],
+    ) -> Result<Self, Stop> {
         let mut roots = RootCertStore::empty();
         for root in hub_roots {
             roots.add(root.clone()).map_err(harness)?;
@@ -137,6 +132,7 @@ impl Door {
         let script = Script { envelopes: Say::Accept, answers: true, cut: None, agents: Vec::new() };
         let state = Arc::new(State {
             node: node.to_owned(),
+            world,
             script: Mutex::new(script),
             document: Mutex::default(),
             seen: Mutex::default(),
@@ -170,7 +166,7 @@ impl Door {
     }
 
     /// Every request so far.
-    pub(crate) fn seen(&self) -> Vec<Seen> {
+    pub(crate) fn seen(&self) -> Vec<Call> {
         lock(&self.state.seen).clone()
     }
 
@@ -269,7 +265,7 @@ async fn answer(state: &State, certificate: String, request: Request<Incoming>) 
     let bytes = Limited::new(body, LARGEST).collect().await.map(|body| body.to_bytes()).unwrap_or_default();
     let path = head.uri.path().to_owned();
     let after = head.uri.query().unwrap_or_default().split('&').find_map(|pair| pair.strip_prefix("after=")?.parse().ok()).unwrap_or(0);
-    let seen = Seen {
+    let mut seen = Call {
         method: head.method.to_string(),
         path: path.clone(),
         after,
@@ -278,7 +274,9 @@ async fn answer(state: &State, certificate: String, request: Request<Incoming>) 
         body: serde_json::from_slice(&bytes).unwrap_or_default(),
     };
     let body = seen.body.clone();
-    lock(&state.seen).push(seen);
+    if state.world.tamper.call(&mut seen) {
+        lock(&state.seen).push(seen);
+    }
     state.changed.send_modify(|count| *count += 1);
     match path.as_str() {
         "/fed/v1/hello" => json(&json!({ "node": state.node, "time": ids::now(), "profiles": ["aiox-federation/1"] })),

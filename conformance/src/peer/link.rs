@@ -30,9 +30,9 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use serde_json::Value;
 use tokio::{net::TcpStream, task::JoinHandle, time::timeout};
-use tokio_rustls::TlsConnector;
+use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use super::pki::Leaf;
+use super::{front::Front, pki::Leaf};
 use crate::{
     case::Stop,
     exchange::{Answer, Exchange, shown},
@@ -47,7 +47,7 @@ const CONNECT: Duration = Duration::from_secs(10);
 const ANSWER: Duration = Duration::from_secs(20);
 const LARGEST: usize = 8 * 1024 * 1024;
 
-pub(super) fn provider() -> Arc<CryptoProvider> {
+pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }
 
@@ -63,6 +63,8 @@ pub(crate) struct Dial<'a> {
     pub(crate) alpn: &'a [&'a [u8]],
     /// Whether to offer TLS 1.2 alone.
     pub(crate) old: bool,
+    /// What a mutant has put in front of the listener.
+    pub(crate) front: Option<&'a Front>,
 }
 
 /// What the handshake showed.
@@ -94,8 +96,26 @@ pub(crate) async fn dial(dial: &Dial<'_>) -> Result<Link, String> {
     timeout(CONNECT, open(dial)).await.map_err(|_| format!("no handshake within {CONNECT:?}"))?
 }
 
+fn text(step: &str, error: &dyn std::error::Error) -> String {
+    format!("{step}: {}", chain(error))
+}
+
 async fn open(dial: &Dial<'_>) -> Result<Link, String> {
-    let text = |step: &str, error: &dyn std::error::Error| format!("{step}: {}", chain(error));
+    if let (Some(front), Some(leaf)) = (dial.front, dial.leaf) {
+        front.know(leaf);
+    }
+    let (tls, shown) = handshake(dial).await?;
+    let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(tls)).await.map_err(|error| text("HTTP/2", &error))?;
+    let driver = tokio::spawn(async move {
+        // How it ended shows in the requests on it.
+        let _ = connection.await;
+    });
+    let (host, port) = (dial.endpoint.host_str().unwrap_or_default(), dial.endpoint.port_or_known_default().unwrap_or(443));
+    Ok(Link { sender, authority: format!("{host}:{port}"), driver, shown, feed: None })
+}
+
+/// TCP and TLS.
+pub(crate) async fn handshake(dial: &Dial<'_>) -> Result<(TlsStream<TcpStream>, Arc<Shown>), String> {
     let host = dial.endpoint.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
     let port = dial.endpoint.port_or_known_default().unwrap_or(443);
     let shown = Arc::new(Shown::default());
@@ -108,10 +128,7 @@ async fn open(dial: &Dial<'_>) -> Result<Link, String> {
     let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(ByRoots(roots)));
     let identity = match dial.leaf {
         None => None,
-        Some(leaf) => {
-            let key = provider().key_provider.load_private_key(leaf.key()).map_err(|error| text("TLS key", &error))?;
-            Some(Arc::new(CertifiedKey::new(vec![leaf.certificate.clone()], key)))
-        }
+        Some(leaf) => Some(leaf.certified().map_err(|error| text("TLS key", &error))?),
     };
     let mut config = builder.with_client_cert_resolver(Arc::new(Identity { identity, shown: shown.clone() }));
     config.alpn_protocols = dial.alpn.iter().map(|name| name.to_vec()).collect();
@@ -120,12 +137,7 @@ async fn open(dial: &Dial<'_>) -> Result<Link, String> {
     tcp.set_nodelay(true).map_err(|error| text("TCP", &error))?;
     let name = ServerName::try_from(host.clone()).map_err(|error| text("TLS name", &error))?;
     let tls = TlsConnector::from(Arc::new(config)).connect(name, tcp).await.map_err(|error| text("TLS", &error))?;
-    let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(tls)).await.map_err(|error| text("HTTP/2", &error))?;
-    let driver = tokio::spawn(async move {
-        // How it ended shows in the requests on it.
-        let _ = connection.await;
-    });
-    Ok(Link { sender, authority: format!("{host}:{port}"), driver, shown, feed: None })
+    Ok((tls, shown))
 }
 
 /// A request.
@@ -232,6 +244,11 @@ fn tampered(scene: &Scene, ask: &Ask<'_>, mut head: Parts, bytes: Bytes) -> Resu
     let mut headers = http::HeaderMap::new();
     if let Some(value) = ask.authorization.as_ref().and_then(|value| value.parse().ok()) {
         headers.insert(http::header::AUTHORIZATION, value);
+    }
+    for (name, value) in ask.headers {
+        if let (Ok(name), Ok(value)) = (http::HeaderName::try_from(*name), value.parse()) {
+            headers.insert(name, value);
+        }
     }
     let (path, query) = ask.path.split_once('?').unwrap_or((ask.path, ""));
     let asked = tamper::Ask { method: ask.method.clone(), path: path.to_owned(), query: query.to_owned(), headers, body: ask.body.clone() };

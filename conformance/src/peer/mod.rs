@@ -6,6 +6,7 @@
 //! trust document at a loopback URL (FED-005), there is none for a target on another machine.
 
 pub(crate) mod door;
+mod front;
 pub(crate) mod ids;
 pub(crate) mod jose;
 pub(crate) mod link;
@@ -20,6 +21,7 @@ use uuid::Uuid;
 
 use self::{
     door::Door,
+    front::Front,
     jose::{ENVELOPE, Key, TOKEN, TRUST, sha256},
     link::{Ask, Dial, Link},
     pki::{Authority, Leaf, Plan},
@@ -107,6 +109,7 @@ pub(crate) struct Peer {
     pub(crate) door: Door,
     pub(crate) hub: Hub,
     pub(crate) admin: Account,
+    front: Option<Front>,
     scene: Scene,
 }
 
@@ -128,15 +131,27 @@ impl Peer {
                 "the target is on another machine, so it cannot read the trust document of the suite's own peer".into(),
             ));
         }
-        let hub = hub(scene).await?;
+        let mut hub = hub(scene).await?;
         let domain = format!("p{}-{}.conformance.example", &Uuid::new_v4().simple().to_string()[..8], scene.world.mark);
         let node = format!("spiffe://{domain}/node/n1");
         let authority = Authority::new(&domain)?;
         let leaf = authority.leaf(&Plan::of(&node))?;
-        let server = signer.unwrap_or(&authority).leaf(&plan(&domain, &node))?;
+        let mut server = signer.unwrap_or(&authority).leaf(&plan(&domain, &node))?;
+        if scene.world.tamper.doors.server.is_some_and(|taken| taken(&server.said, &domain)) {
+            server = authority.leaf(&Plan::of(&node))?;
+        }
         let (token_key, envelope_key) = (Arc::new(Key::generate()?), Arc::new(Key::generate()?));
-        let door = Door::open(&node, &server, envelope_key.clone(), &hub.roots).await?;
-        let peer = Self { domain, node, authority, leaf, token_key, envelope_key, door, hub, admin, scene: scene.clone() };
+        let door = Door::open(scene.world.clone(), &node, &server, envelope_key.clone(), &hub.roots).await?;
+        let front = match scene.world.tamper.doors.front {
+            None => None,
+            Some(fault) => {
+                let front = Front::open(fault, &hub, &leaf).await?;
+                hub.endpoint = front.endpoint.clone();
+                hub.roots.push(front.root.clone());
+                Some(front)
+            }
+        };
+        let peer = Self { domain, node, authority, leaf, token_key, envelope_key, door, hub, admin, front, scene: scene.clone() };
         peer.publish(peer.document()?);
         Ok(peer)
     }
@@ -218,7 +233,14 @@ impl Peer {
 
     /// How this peer connects.
     pub(crate) fn dial(&self) -> Dial<'_> {
-        Dial { endpoint: &self.hub.endpoint, roots: &self.hub.roots, leaf: Some(&self.leaf), alpn: H2, old: false }
+        Dial {
+            endpoint: &self.hub.endpoint,
+            roots: &self.hub.roots,
+            leaf: Some(&self.leaf),
+            alpn: H2,
+            old: false,
+            front: self.front.as_ref(),
+        }
     }
 
     /// Connects as it has to be.

@@ -1,41 +1,37 @@
 //! An authority of the suite's own, and leaf certificates that are right or wrong in one way.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
     SanType, date_time_ymd,
 };
+use rustls::sign::CertifiedKey;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
-use super::jose::sha256;
-use crate::case::Stop;
-
-/// What a leaf says.
-#[derive(Debug, Clone)]
-pub(crate) struct Plan {
-    pub(crate) uris: Vec<String>,
-    pub(crate) dns: Vec<String>,
-    pub(crate) server: bool,
-    pub(crate) client: bool,
-    pub(crate) over: bool,
-}
-impl Plan {
-    /// A leaf as it has to be.
-    pub(crate) fn of(node: &str) -> Self {
-        Self { uris: vec![node.to_owned()], dns: vec!["localhost".into()], server: true, client: true, over: false }
-    }
-}
+use super::{jose::sha256, link::provider};
+pub(crate) use crate::certificate::Plan;
+use crate::{case::Stop, certificate::Said};
 
 /// A certificate and its key.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Leaf {
     pub(crate) certificate: CertificateDer<'static>,
+    /// What it says, and whose authority says it.
+    pub(crate) said: Said,
     key: Vec<u8>,
 }
 impl Leaf {
     pub(crate) fn key(&self) -> PrivateKeyDer<'static> {
         PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(self.key.clone()))
+    }
+    /// Certificate and key as TLS wants them.
+    pub(crate) fn certified(&self) -> Result<Arc<CertifiedKey>, rustls::Error> {
+        let key = provider().key_provider.load_private_key(self.key())?;
+        Ok(Arc::new(CertifiedKey::new(vec![self.certificate.clone()], key)))
     }
     /// `x5t#S256`.
     pub(crate) fn thumbprint(&self) -> String {
@@ -46,6 +42,8 @@ impl Leaf {
 /// An authority.
 pub(crate) struct Authority {
     issuer: Issuer<'static, KeyPair>,
+    /// Whose it is.
+    pub(crate) name: String,
     pub(crate) certificate: CertificateDer<'static>,
 }
 
@@ -69,7 +67,7 @@ impl Authority {
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
         times(&mut params, -3600, 86_400);
         let certificate = made(params.self_signed(&key))?.der().clone();
-        Ok(Self { issuer: Issuer::new(params, key), certificate })
+        Ok(Self { issuer: Issuer::new(params, key), name: name.to_owned(), certificate })
     }
 
     pub(crate) fn leaf(&self, plan: &Plan) -> Result<Leaf, Stop> {
@@ -94,6 +92,6 @@ impl Authority {
             times(&mut params, -3600, 86_400)
         }
         let certificate = made(params.signed_by(&key, &self.issuer))?.der().clone();
-        Ok(Leaf { certificate, key: key.serialize_der() })
+        Ok(Leaf { certificate, said: Said { plan: plan.clone(), signed_by: self.name.clone() }, key: key.serialize_der() })
     }
 }

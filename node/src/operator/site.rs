@@ -112,6 +112,10 @@ impl Site {
     pub const fn http_port(&self) -> u16 {
         self.base + 80
     }
+    /// A second port of REST.
+    const fn second_port(&self) -> u16 {
+        self.base + 81
+    }
     /// Port of workers.
     pub const fn grpc_port(&self) -> u16 {
         self.base + 51
@@ -145,6 +149,14 @@ impl Site {
     /// Base URL of REST.
     pub fn url(&self) -> String {
         format!("https://localhost:{}", self.http_port())
+    }
+    /// Base URL of REST at its second port.
+    pub fn second_url(&self) -> String {
+        format!("https://localhost:{}", self.second_port())
+    }
+    /// Address of the second port of REST.
+    pub fn second(&self) -> SocketAddr {
+        SocketAddr::new(LOOPBACK, self.second_port())
     }
     /// Address of XMPP clients.
     pub fn c2s(&self) -> SocketAddr {
@@ -255,7 +267,7 @@ impl Site {
         format!(
             "# Written by `aiox up` and read by this hub and its worker. Changes are kept: `aiox up` writes it only when it is missing.\n\
              [hub]\ndomain = \"{domain}\"\nnode = \"{letter}\"\ndata_dir = {data}\n\n\
-             [http]\nhost = \"127.0.0.1\"\nport = {http}\ntls_cert = {http_cert}\ntls_key = {http_key}\n\n\
+             [http]\nhost = \"127.0.0.1\"\nport = {http}\nports.agent_orchestrator = {second}\ntls_cert = {http_cert}\ntls_key = {http_key}\n\n\
              [grpc]\nhost = \"localhost\"\nport = {grpc}\nworker_key_file = {key_file}\ntls_cert = {grpc_cert}\ntls_key = {grpc_key}\nworker_ca = {ca}\n\n\
              [xmpp]\nenabled = {xmpp}\ncomponent_port = {component}\nsecret_file = {secret_file}\n\
              sign_in_address = \"127.0.0.1:{sign_in}\"\naccounts_token_file = {accounts_token}\n{accounts}\n\
@@ -274,6 +286,7 @@ impl Site {
             letter = self.letter,
             data = path(&self.dir.join("data")),
             http = self.http_port(),
+            second = self.second_port(),
             http_cert = path(&http_cert),
             http_key = path(&http_key),
             grpc = self.grpc_port(),

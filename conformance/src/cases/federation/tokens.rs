@@ -12,7 +12,7 @@ use crate::{
     peer::{
         Peer, Token, ids,
         jose::{ENVELOPE, Key, TokenCheck},
-        link::{Ask, Link},
+        link::{self, Ask, Dial, Link},
     },
     scene::Scene,
 };
@@ -164,7 +164,15 @@ pub(super) async fn bound_to_the_connection(scene: Scene) -> Outcome {
         ("a `cnf` by SHA-1's name", cnf(json!({ "x5t": peer.leaf.thumbprint() }))),
         ("an empty thumbprint", cnf(json!({ "x5t#S256": "" }))),
     ];
-    all_refused(&scene, &peer, bad).await
+    all_refused(&scene, &peer, bad).await?;
+    // The other way round: the token is bound to the usual certificate, and shown on a connection with another good one.
+    let link = link::dial(&Dial { leaf: Some(&other), ..peer.dial() })
+        .await
+        .map_err(|error| Stop::Failed(format!("another certificate of an active peer was refused: {error}")))?;
+    let foreign = link.answer(&scene, Ask::get(CAPABILITIES, &peer.token("hello").sign()?)).await?;
+    ensure!(foreign.status == 401, "a token on a connection with another certificate of its node was answered by {}", foreign.status);
+    let own = peer.token("hello").claim("cnf", json!({ "x5t#S256": other.thumbprint() })).sign()?;
+    link.answer(&scene, Ask::get(CAPABILITIES, &own)).await?.expect(200)
 }
 
 pub(super) async fn scopes(scene: Scene) -> Outcome {
