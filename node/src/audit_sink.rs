@@ -40,7 +40,8 @@ pub struct AuditSink {
 }
 
 impl AuditSink {
-    /// The sink of a hub, if it has one. A file is opened once, so that one that cannot be written stops the start.
+    /// The sink of a hub, if it has one. A file is opened once, so that one that cannot be written stops the start. Commands beside a running
+    /// hub come here too, so nothing in the file is changed.
     pub fn open(settings: &Settings, store: &Store, tenants: &Tenants) -> Result<Option<Self>> {
         let (Some(place), Some(name)) = (settings.audit.sink(), settings.audit.sink.clone()) else { return Ok(None) };
         if let Place::File(path) = &place {
@@ -145,6 +146,7 @@ fn write(place: &Place, lines: &[u8]) -> Result<()> {
         Place::File(path) => {
             // Opened anew for each batch, so that a file that was moved away is followed by a new one.
             let mut file = opened(path)?;
+            whole(&mut file, path)?;
             let before = file.metadata()?.len();
             let written = file.write_all(lines).and_then(|()| file.sync_data());
             if written.is_err() {
@@ -156,13 +158,12 @@ fn write(place: &Place, lines: &[u8]) -> Result<()> {
     }
 }
 
-/// The file, for adding to its end. A new one is its owner's alone, and its name is durable. What a hub that died left of a line is cut
-/// off; the line comes again.
+/// The file, for adding to its end. A new one is its owner's alone, and its name is durable.
 fn opened(path: &Path) -> Result<File> {
     let new = !path.exists();
     let mut options = OpenOptions::new();
     options.read(true).append(true).create(true).mode(0o600);
-    let mut file = options.open(path).with_context(|| path.display().to_string())?;
+    let file = options.open(path).with_context(|| path.display().to_string())?;
     if !file.metadata()?.is_file() {
         bail!("{} is no file", path.display());
     }
@@ -173,31 +174,37 @@ fn opened(path: &Path) -> Result<File> {
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         File::open(parent)?.sync_all()?;
     }
+    Ok(file)
+}
+
+/// Cuts off what a hub that died left of a line; the line comes again.
+fn whole(file: &mut File, path: &Path) -> Result<()> {
     let length = file.metadata()?.len();
     if length == 0 {
-        return Ok(file);
+        return Ok(());
     }
     let mut last = [0];
     file.seek(SeekFrom::End(-1))?;
     file.read_exact(&mut last)?;
     if last == *b"\n" {
-        return Ok(file);
+        return Ok(());
     }
     let from = length.saturating_sub(LONGEST);
     file.seek(SeekFrom::Start(from))?;
     let mut end = Vec::new();
-    (&file).take(LONGEST).read_to_end(&mut end)?;
+    (&*file).take(LONGEST).read_to_end(&mut end)?;
     match end.iter().rposition(|byte| *byte == b'\n') {
         Some(last) => file.set_len(from + last as u64 + 1)?,
         None if from > 0 => bail!("{} holds no lines", path.display()),
         None => file.set_len(0)?,
     }
-    Ok(file)
+    Ok(())
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
+    #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
     use aiox_model::{TenantId, Ts};
     use aiox_store::audit::{self, AuditRow};
 

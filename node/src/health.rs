@@ -22,13 +22,15 @@ pub struct Health {
     xmpp: Option<watch::Receiver<LinkState>>,
     peers: Option<PeerBook>,
     tasks: Supervisor,
+    /// Whether audit records go anywhere besides the database.
+    sink: bool,
 }
 
 impl Health {
     /// The health of a hub.
     pub fn new(hub: &Hub, xmpp: Option<watch::Receiver<LinkState>>, tasks: Supervisor) -> Self {
         let peers = hub.federation.as_ref().map(|_| hub.book.clone());
-        Self { store: hub.store.clone(), dispatch: hub.dispatch.clone(), xmpp, peers, tasks }
+        Self { store: hub.store.clone(), dispatch: hub.dispatch.clone(), xmpp, peers, tasks, sink: hub.settings.audit.sink.is_some() }
     }
 
     async fn database(&self) -> Standing {
@@ -67,7 +69,11 @@ impl HealthPort for Health {
         };
         let tasks = if self.tasks.troubled().is_empty() { Standing::Healthy } else { Standing::Degraded("a background task is down") };
         // Nothing can be changed: another hub, or an operator, has to help.
-        let audit = if self.store.holds_changes() { Standing::Unhealthy } else { Standing::Healthy };
+        let audit = match self.sink {
+            false => Standing::NotConfigured,
+            true if self.store.holds_changes() => Standing::Unhealthy,
+            true => Standing::Healthy,
+        };
         let (database, peers) = tokio::join!(self.database(), self.peers());
         let check = |name, standing, required| Check { name, standing, required };
         vec![

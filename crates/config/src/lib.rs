@@ -236,7 +236,7 @@ mod tests {
 
     #[test]
     fn the_federation_files_of_the_contract_are_read_as_text_or_path() {
-        let pem = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        let pem = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----";
         let settings = with(&[
             ("AGENTOS_FED_SERVER_CERT", pem),
             ("AGENTOS_FED_SERVER_KEY_FILE", "/run/fed.key"),

@@ -147,7 +147,7 @@ async fn one_peer_cannot_take_all_connections() {
 #[tokio::test]
 async fn calls_show_a_certificate_of_their_own_where_there_is_one() {
     use ExtendedKeyUsagePurpose::{ClientAuth, ServerAuth};
-    let (a, b) = two().await;
+    let (a, _b) = two().await;
     let node = "spiffe://hub-a.example/node/n1";
     let local = Arc::new(a.with_client(custom(&a, &[node], &[ClientAuth])).unwrap());
     let links = Links::new(local, a.roster.clone(), a.clock.clone(), Arc::new(TestIds));

@@ -14,6 +14,7 @@ mod mesh;
 mod mesh_hub;
 mod order;
 mod peers;
+mod plain;
 mod tokens;
 mod vectors;
 mod vectors_made;

@@ -1,6 +1,6 @@
 //! Plain AgentOS nodes as peers: a hub of the mode demo, which believes headers, plays one.
 
-use std::{collections::BTreeSet, path::Path};
+use std::{collections::BTreeSet, path::Path, time::Duration};
 
 use aiox_worker::Credential;
 use futures::StreamExt as _;
@@ -8,9 +8,12 @@ use serde_json::{Value, json};
 
 use crate::process::{KEY, Place, within};
 
+fn client() -> reqwest::Client {
+    reqwest::Client::builder().timeout(Duration::from_secs(120)).build().unwrap()
+}
+
 fn ask(place: &Place, principal: &str, method: reqwest::Method, path: &str) -> reqwest::RequestBuilder {
-    let client = reqwest::Client::new();
-    let request = client.request(method, format!("http://127.0.0.1:{}{path}", place.http));
+    let request = client().request(method, format!("http://127.0.0.1:{}{path}", place.http));
     request.header("X-Tenant-Id", "tnt_demo").header("X-Principal-Id", principal)
 }
 
@@ -35,7 +38,7 @@ async fn let_in(a: &Place, b: &Place) {
 
 /// Waits until A says this of B.
 async fn is(a: &Place, status: &str) {
-    let client = reqwest::Client::new();
+    let client = client();
     within(async {
         loop {
             let request = client.get(format!("http://127.0.0.1:{}/v1/federation/peers", a.http));

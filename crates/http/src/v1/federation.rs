@@ -149,8 +149,9 @@ pub(super) async fn peers(State(app): State<App>, Signed(caller): Signed, names:
 /// The run is made for the caller, and executed by the hub that `target_selector` names: with `stack_id` that hub and no other (the own
 /// id runs it here), else the first of those in the `region` with all `required_capabilities`. The call waits until the peer has the
 /// run, and answers within 10 s. If the peer did not take it by then, it is 503, and a cancel follows the run: a late delivery has no
-/// effect. The run's id is the same on both hubs. A plain node, which this hub's operator has let in without mutual TLS, gets the run as a
-/// request of its own `/v1` with the caller's tenant and principal, and the run has the id that it has there. An idempotency key counts as for `POST /v1/agents/{agent_id}/runs`.
+/// effect. The run's id is the same on both hubs. A plain node, which this hub's operator has let in without mutual TLS, gets the run as
+/// a request of its own `/v1` with the caller's tenant and principal, and the run has the id that it has there. An idempotency key counts
+/// as for `POST /v1/agents/{agent_id}/runs`.
 #[utoipa::path(
     post,
     path = "/v1/federation/runs:forward",
