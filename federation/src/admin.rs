@@ -150,7 +150,8 @@ type Answer<T = Data<PeerView>> = Result<Json<T>, Refused>;
 impl PeerAdmin {
     async fn view(&self, record: PeerRecord, caller: &Caller) -> Result<PeerView, Refused> {
         let waiting = self.federated.waiting(&record.domain).await.map_err(|error| Refused(error, caller.trace))?;
-        Ok(PeerView { record, waiting })
+        let last_seen_at = self.federated.last_seen(&record.domain).await.map_err(|error| Refused(error, caller.trace))?;
+        Ok(PeerView { record, waiting, last_seen_at })
     }
 
     async fn shown(&self, record: PeerRecord, caller: &Caller) -> Answer {

@@ -187,6 +187,7 @@ impl Shared {
             Ok(age) => {
                 metrics::gauge!("aiox_federation_clock_difference_seconds", "peer" => domain.to_owned()).set(age as f64);
                 door.roster.hear(domain);
+                door.roster.saw(domain, now);
                 Ok(Authenticated { peer, identity })
             }
             Err(reason) => {

@@ -280,6 +280,9 @@ impl PeerStore for Durable {
     async fn remove(&self, domain: &str) -> Result<bool> {
         self.book.remove(domain).await
     }
+    async fn saw(&self, domain: &str, at: Ts) -> Result<()> {
+        self.book.saw(domain, at).await
+    }
     async fn put_agents(&self, domain: &str, agents: &[DirectoryEntry]) -> Result<()> {
         let cards: Vec<_> = agents.iter().filter_map(|entry| card(domain, entry)).collect();
         self.book.put_agents(domain, &cards, self.clock.now()).await

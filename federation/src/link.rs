@@ -121,6 +121,9 @@ impl Links {
         body: Bytes,
     ) -> Result<Response<Incoming>, LinkError> {
         let answered = self.ask(domain, method, path, operation, body).await;
+        if answered.is_ok() {
+            self.roster.saw(domain, self.clock.now());
+        }
         answered.inspect_err(|error| self.noted(domain, error))
     }
 

@@ -3,7 +3,7 @@
 mod require;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -42,6 +42,8 @@ const AFTER_FAILURE: Duration = Duration::from_secs(3);
 const SUPPORTED_PARTITION_SECONDS: i64 = 30 * 24 * 3600;
 /// `document_read_at` is written at most this often when nothing else changed.
 const TOUCH_SECONDS: i64 = 3600;
+/// How often at most it is written when a peer was last in contact.
+const NOTE_SECONDS: i64 = 60;
 /// Most agents of one peer that are kept.
 const MAX_AGENTS: usize = 10_000;
 
@@ -137,6 +139,8 @@ pub struct Peers {
     musts: Vec<Must>,
     /// Changes are read-modify-write: one at a time.
     changing: Mutex<()>,
+    /// When what was written last of each peer's contacts was.
+    noted: Mutex<HashMap<String, Ts>>,
 }
 
 impl Peers {
@@ -151,7 +155,7 @@ impl Peers {
         audit: Arc<dyn AuditTrail>,
         musts: Vec<Must>,
     ) -> Self {
-        Self { local, links, store, fetcher, clock, audit, musts, changing: Mutex::default() }
+        Self { local, links, store, fetcher, clock, audit, musts, changing: Mutex::default(), noted: Mutex::default() }
     }
 
     fn roster(&self) -> &Arc<Roster> {
@@ -396,6 +400,21 @@ impl Peers {
         Ok(agents.len())
     }
 
+    /// Writes when each peer was last in contact: at most once a minute for each.
+    ///
+    /// # Errors
+    /// When the store fails; it is written the next time then.
+    pub async fn note_seen(&self) -> Result<(), PeerError> {
+        let mut noted = self.noted.lock().await;
+        for (domain, at) in self.roster().seen() {
+            if noted.get(&domain).is_none_or(|before| before.plus_seconds(NOTE_SECONDS) <= at) {
+                self.store.saw(&domain, at).await?;
+                noted.insert(domain, at);
+            }
+        }
+        Ok(())
+    }
+
     /// Keeps documents and directories fresh until `stop`: and at once when the roster changes.
     pub async fn keep_fresh(self: Arc<Self>, stop: CancellationToken) {
         let mut changes = self.roster().changes();
@@ -408,6 +427,9 @@ impl Peers {
                     tracing::info!(peer = %peer.record.domain, error = %crate::delivery::chain(&error), "directory could not be read");
                     wait = AFTER_FAILURE;
                 }
+            }
+            if let Err(error) = self.note_seen().await {
+                tracing::warn!(error = %crate::delivery::chain(&error), "when peers were seen could not be written");
             }
             let now = self.clock.now();
             if now >= documents_at {

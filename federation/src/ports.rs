@@ -164,6 +164,8 @@ pub trait PeerStore: Send + Sync {
     async fn put(&self, record: &PeerRecord) -> Result<()>;
     /// Removes one. `false`: there was none.
     async fn remove(&self, domain: &str) -> Result<bool>;
+    /// A peer was in contact.
+    async fn saw(&self, domain: &str, at: Ts) -> Result<()>;
     /// Replaces what is known of a peer's agents.
     async fn put_agents(&self, domain: &str, agents: &[DirectoryEntry]) -> Result<()>;
     /// The signed conformance result that this hub (of this domain) publishes.

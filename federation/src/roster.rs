@@ -102,6 +102,8 @@ pub struct Roster {
     changed: watch::Sender<u64>,
     /// One per peer domain that was ever active.
     bells: Mutex<HashMap<String, Bells>>,
+    /// When each peer was last in contact, since the start.
+    seen: Mutex<HashMap<String, Ts>>,
 }
 
 /// Each rises whenever it rings.
@@ -119,7 +121,7 @@ impl fmt::Debug for Roster {
 
 impl Default for Roster {
     fn default() -> Self {
-        Self { peers: ArcSwap::default(), changed: watch::Sender::new(0), bells: Mutex::default() }
+        Self { peers: ArcSwap::default(), changed: watch::Sender::new(0), bells: Mutex::default(), seen: Mutex::default() }
     }
 }
 
@@ -163,6 +165,20 @@ impl Roster {
     /// Authenticated traffic came from a peer: it is there, so what waits for it need not wait longer.
     pub(crate) fn hear(&self, domain: &str) {
         self.bells(domain).heard.send_modify(|rings| *rings += 1);
+    }
+
+    /// A peer proved that it is there.
+    pub(crate) fn saw(&self, domain: &str, now: Ts) {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        match seen.get_mut(domain) {
+            Some(at) => *at = now,
+            None => drop(seen.insert(domain.to_owned(), now)),
+        }
+    }
+
+    /// When each peer was last in contact, of those that were.
+    pub(crate) fn seen(&self) -> HashMap<String, Ts> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Changes whenever the peer was heard.

@@ -91,7 +91,8 @@ pub async fn peer(command: Peer) -> Result<()> {
             }
             for peer in all {
                 let (state, record) = (peer.state(), peer.record);
-                say::line(&format!("{:<30} {state:<10} waiting {:<6} {}", record.domain, peer.waiting, record.trust_url));
+                let seen = peer.last_seen_at.map_or_else(|| "never".to_owned(), |at| at.to_string());
+                say::line(&format!("{:<30} {state:<10} waiting {:<6} seen {seen:<20} {}", record.domain, peer.waiting, record.trust_url));
             }
             Ok(())
         }

@@ -3466,6 +3466,8 @@ export interface components {
             domain: string;
             /** @description SHA-256 of the trust document that an operator confirmed or must confirm, lower-case hex. */
             fingerprint: string;
+            /** @description When it last sent a request with a good token or answered one, to about a minute; absent: never. */
+            last_seen_at?: components["schemas"]["Ts"] | null;
             /**
              * @description What it may do.
              * @default {
@@ -3775,7 +3777,7 @@ export interface components {
             /** @description The object or list asked for. */
             data: components["schemas"]["Run"];
         };
-        /** @description An unnumbered piece of a live answer. Never stored, never replayed. */
+        /** @description An unnumbered piece of a live answer. Never stored; no stream has it twice. */
         RunDelta: {
             /**
              * Format: uint64

@@ -17,7 +17,7 @@ use aiox_model::{
     run::{HistoryMessage, RunDelta, RunError, RunEvent, RunStatus},
 };
 use aiox_store::{
-    Accept, Advance, Ending, Journal, NewEvent, Outbound, Sealed, Store, federation, federation::OutboxRow, runs, runs::RunRow,
+    Accept, Advance, Ending, Journal, NewEvent, Outbound, Sealed, Store, federation, federation::OutboxRow, peers, runs, runs::RunRow,
 };
 use async_trait::async_trait;
 use dashmap::DashMap;
@@ -253,6 +253,14 @@ impl Federated {
     /// Database errors.
     pub async fn waiting(&self, peer: &str) -> Result<u64> {
         federation::waiting(&mut self.store.read().await?, peer).await
+    }
+
+    /// When a peer was last in contact, to about a minute. `None`: never.
+    ///
+    /// # Errors
+    /// Database errors.
+    pub async fn last_seen(&self, peer: &str) -> Result<Option<Ts>> {
+        peers::last_seen(&mut self.store.read().await?, peer).await
     }
 
     /// Notes that an attempt to send these envelopes has begun.

@@ -80,6 +80,24 @@ impl PeerBook {
         tx.commit().await
     }
 
+    /// Notes that a peer was in contact.
+    ///
+    /// # Errors
+    /// Database errors.
+    pub async fn saw(&self, domain: &str, at: Ts) -> Result<()> {
+        let mut tx = self.store.begin().await?;
+        peers::saw(&mut tx, domain, at).await?;
+        tx.commit().await
+    }
+
+    /// When a peer was last in contact, to the minute. `None`: never.
+    ///
+    /// # Errors
+    /// Database errors.
+    pub async fn last_seen(&self, domain: &str) -> Result<Option<Ts>> {
+        peers::last_seen(&mut self.store.read().await?, domain).await
+    }
+
     /// The conformance result that this hub publishes, as it is served.
     ///
     /// # Errors
@@ -152,6 +170,7 @@ impl PeerBook {
                 healthy: active && oldest.is_none_or(|oldest| oldest > late),
                 waiting: federation::waiting(&mut db, &record.domain).await?,
                 plain: false,
+                last_seen_at: peers::last_seen(&mut db, &record.domain).await?,
             };
             all.push((candidate, record));
         }

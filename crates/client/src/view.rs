@@ -1,6 +1,9 @@
 //! What a hub tells of itself and of its peers.
 
-use aiox_model::federation::{PeerRecord, PeerState};
+use aiox_model::{
+    Ts,
+    federation::{PeerRecord, PeerState},
+};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -43,6 +46,9 @@ pub struct Peer {
     pub record: PeerRecord,
     /// Envelopes that have not been delivered to it.
     pub waiting: u64,
+    /// When it was last in contact, to about a minute.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_seen_at: Option<Ts>,
 }
 
 impl Peer {

@@ -1,6 +1,9 @@
 //! Which hub a forwarded run goes to.
 
-use aiox_model::v1::federation::{API_VERSION, Stack, TargetSelector};
+use aiox_model::{
+    Ts,
+    v1::federation::{API_VERSION, Stack, TargetSelector},
+};
 
 /// A peer that may be chosen.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,6 +20,8 @@ pub struct Candidate {
     pub waiting: u64,
     /// Whether it is a plain node that an operator has let in without mutual TLS.
     pub plain: bool,
+    /// When it was last in contact.
+    pub last_seen_at: Option<Ts>,
 }
 
 /// Where a run goes.
@@ -118,7 +123,7 @@ mod tests {
 
     fn peer(domain: &str, change: impl FnOnce(&mut Candidate)) -> Candidate {
         let mut peer =
-            Candidate { domain: domain.into(), stack: Stack::untold(domain), active: true, healthy: true, waiting: 0, plain: false };
+            Candidate { domain: domain.into(), stack: Stack::untold(domain), active: true, healthy: true, waiting: 0, plain: false, last_seen_at: None };
         peer.stack.peer.region = "eu".into();
         change(&mut peer);
         peer

@@ -559,6 +559,9 @@ pub struct PeerView {
     pub record: PeerRecord,
     /// Envelopes that wait to be delivered to it.
     pub waiting: u64,
+    /// When it last sent a request with a good token or answered one, to about a minute; absent: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_seen_at: Option<Ts>,
 }
 
 /// Body of `POST /api/v1/admin/peers`.

@@ -132,7 +132,7 @@ pub struct RunEvent {
     pub payload: Value,
 }
 
-/// An unnumbered piece of a live answer. Never stored, never replayed.
+/// An unnumbered piece of a live answer. Never stored; no stream has it twice.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RunDelta {
     /// The run.

@@ -118,7 +118,31 @@ pub async fn active_domains(db: &mut impl AsDb) -> Result<Vec<String>> {
 /// Database errors.
 pub async fn remove(tx: &mut Tx, domain: &str) -> Result<bool> {
     exec!(tx, "DELETE FROM remote_agents WHERE peer = $1", domain)?;
+    exec!(tx, "DELETE FROM peers_seen WHERE domain = $1", domain)?;
     Ok(exec!(tx, "DELETE FROM peers WHERE domain = $1", domain)? == 1)
+}
+
+/// Notes that a peer was in contact. What is younger stays.
+///
+/// # Errors
+/// Database errors.
+pub async fn saw(tx: &mut Tx, domain: &str, at: Ts) -> Result<()> {
+    exec!(
+        tx,
+        "INSERT INTO peers_seen (domain, at) SELECT domain, CAST($2 AS BIGINT) FROM peers WHERE domain = $1 \
+         ON CONFLICT (domain) DO UPDATE SET at = excluded.at WHERE peers_seen.at < excluded.at",
+        domain,
+        at.micros()
+    )
+    .map(drop)
+}
+
+/// When a peer was last in contact. `None`: never.
+///
+/// # Errors
+/// Database errors.
+pub async fn last_seen(db: &mut impl AsDb, domain: &str) -> Result<Option<Ts>> {
+    Ok(row!(db, (i64,), "SELECT at FROM peers_seen WHERE domain = $1", domain)?.map(|at| Ts::from_micros(at.0)))
 }
 
 /// Replaces what is known of a peer's agents: (address, readable name, card as JSON).

@@ -344,9 +344,15 @@ pub struct MemoryPeers {
     pub records: Mutex<BTreeMap<String, PeerRecord>>,
     pub agents: Mutex<Vec<DirectoryEntry>>,
     pub conformance: Mutex<Option<String>>,
+    /// When peers were seen, one entry per write.
+    pub seen: Mutex<Vec<(String, Ts)>>,
 }
 #[async_trait]
 impl PeerStore for MemoryPeers {
+    async fn saw(&self, domain: &str, at: Ts) -> Result<()> {
+        self.seen.lock().unwrap().push((domain.to_owned(), at));
+        Ok(())
+    }
     async fn conformance(&self, _: &str) -> Result<Option<String>> {
         Ok(self.conformance.lock().unwrap().clone())
     }

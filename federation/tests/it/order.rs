@@ -55,10 +55,10 @@ async fn what_skips_a_number_waits_and_is_taken_in_order() {
     let mut raw = a.raw(&b).await;
     let [one, two, three, four] = [1, 2, 3, 4].map(|seq| numbered(&a, &b, "c1", seq));
     assert_eq!(verdicts(&mut raw, &a, &b, &[three.clone(), four.clone()]).await, ["held", "held"]);
-    assert_eq!(verdicts(&mut raw, &a, &b, &[one.clone()]).await, ["accepted"]);
+    assert_eq!(verdicts(&mut raw, &a, &b, std::slice::from_ref(&one)).await, ["accepted"]);
     assert_eq!(effects(&b), [id(&one)], "the second is missing still");
     assert_eq!(marks(&mut raw, &a, &b).await, json!({ "c1": 1 }));
-    assert_eq!(verdicts(&mut raw, &a, &b, &[two.clone()]).await, ["accepted"]);
+    assert_eq!(verdicts(&mut raw, &a, &b, std::slice::from_ref(&two)).await, ["accepted"]);
     assert_eq!(effects(&b), [&one, &two, &three, &four].map(id));
     assert_eq!(marks(&mut raw, &a, &b).await, json!({ "c1": 4 }));
     // Their sender has no receipts of those that waited: it sends them again, and gets them.
@@ -84,8 +84,8 @@ async fn a_missing_envelope_is_given_up_after_a_while_and_that_is_recorded() {
     b.clock.0.store(GIVE_UP_SECONDS - 1, Ordering::SeqCst);
     assert_eq!(verdicts(&mut raw, &a, &b, &[four.clone(), three.clone()]).await, ["held", "held"], "not yet");
     b.clock.0.store(GIVE_UP_SECONDS, Ordering::SeqCst);
-    assert_eq!(verdicts(&mut raw, &a, &b, &[four.clone()]).await, ["held"], "the third comes first");
-    assert_eq!(verdicts(&mut raw, &a, &b, &[three.clone()]).await, ["accepted"]);
+    assert_eq!(verdicts(&mut raw, &a, &b, std::slice::from_ref(&four)).await, ["held"], "the third comes first");
+    assert_eq!(verdicts(&mut raw, &a, &b, std::slice::from_ref(&three)).await, ["accepted"]);
     assert_eq!(effects(&b), [id(&three), id(&four)]);
     let recorded = b.audit.0.lock().unwrap().clone();
     let gaps: Vec<_> = recorded.iter().filter(|(action, _)| action == "federation.gap").collect();
@@ -151,7 +151,7 @@ async fn a_peer_is_told_of_its_own_conversations_and_moves_no_other() {
     c.trusts(&b, |_| {});
     let (mut of_a, mut of_c) = (a.raw(&b).await, c.raw(&b).await);
     let early = numbered(&a, &b, "c1", 2);
-    assert_eq!(verdicts(&mut of_a, &a, &b, &[early.clone()]).await, ["held"]);
+    assert_eq!(verdicts(&mut of_a, &a, &b, std::slice::from_ref(&early)).await, ["held"]);
     // The conversation of the same name at another hub is another one.
     assert_eq!(verdicts(&mut of_c, &c, &b, &[numbered(&c, &b, "c1", 1)]).await, ["accepted"]);
     assert!(!effects(&b).contains(&id(&early)));
@@ -177,7 +177,7 @@ async fn a_cancel_whose_turn_has_not_come_has_its_effect() {
     let (a, b) = two().await;
     let mut raw = a.raw(&b).await;
     let early = cancel(&a, &b, "c1", 2);
-    assert_eq!(verdicts(&mut raw, &a, &b, &[early.clone()]).await, ["held"]);
+    assert_eq!(verdicts(&mut raw, &a, &b, std::slice::from_ref(&early)).await, ["held"]);
     assert_eq!(*b.inbox.ahead.lock().unwrap(), [id(&early)]);
     // Not one that the peer may not send.
     b.trusts(&a, |record| record.operations.cancel = false);

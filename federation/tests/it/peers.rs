@@ -2,13 +2,14 @@
 
 use aiox_core::ports::Clock as _;
 use aiox_crypto::system::SystemClock;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, atomic::Ordering};
 
 use aiox_federation::{
     conformance::Must,
     fetch::Fetcher,
     peers::{Allowances, PeerError, Peers},
     publish::{self, Published, Publisher},
+    token::Operation,
     trust::{self, Publication, TrustError},
 };
 use aiox_model::federation::PeerState;
@@ -156,4 +157,31 @@ async fn a_document_counts_for_seven_days_at_most() {
     record.document_read_at = now.plus_seconds(7 * 86_400);
     a.roster.install(vec![record], now.plus_seconds(7 * 86_400 + 60));
     assert!(a.roster.peer("hub-b.example").is_some(), "read again, it counts again");
+}
+
+#[tokio::test]
+async fn when_a_peer_was_seen_is_written_once_a_minute() {
+    let (a, b) = crate::hub::two().await;
+    let store = Arc::<MemoryPeers>::default();
+    let peers = peers(&b, store.clone());
+    let seen = || store.seen.lock().unwrap().clone();
+    peers.note_seen().await.unwrap();
+    assert!(seen().is_empty(), "never");
+    let mut raw = a.raw(&b).await;
+    assert_eq!(raw.ask(None).await.status, 401);
+    peers.note_seen().await.unwrap();
+    assert!(seen().is_empty(), "whoever has no token may be anybody who holds the certificate");
+    for (seconds, times) in [(0, 1), (59, 1), (61, 2)] {
+        b.clock.0.store(seconds, Ordering::SeqCst);
+        a.clock.0.store(seconds, Ordering::SeqCst);
+        b.links.send("hub-a.example", http::Method::GET, "/nowhere", Operation::Hello, Default::default()).await.unwrap();
+        peers.note_seen().await.unwrap();
+        assert_eq!(seen().len(), times, "{seconds}");
+    }
+    // A request of the peer counts like an answer.
+    let (c, d) = crate::hub::two().await;
+    let store = Arc::<MemoryPeers>::default();
+    assert_eq!(c.raw(&d).await.ask(Some(&c.bearer(&d, "hello"))).await.status, 200);
+    self::peers(&d, store.clone()).note_seen().await.unwrap();
+    assert_eq!(store.seen.lock().unwrap()[0].0, "hub-a.example");
 }

@@ -73,7 +73,7 @@ impl PeerBook {
                 PeerState::Stale => "stale",
                 PeerState::Terminated => "terminated",
             };
-            candidate.stack.peer.health = Some(PeerHealth { status: status.into(), last_seen_at: None });
+            candidate.stack.peer.health = Some(PeerHealth { status: status.into(), last_seen_at: candidate.last_seen_at });
             all.push(candidate);
         }
         let recorded = all.len();
@@ -97,9 +97,10 @@ impl PeerBook {
             (true, true) if healthy => "healthy",
             (true, true) => "unreachable",
         };
-        let health = PeerHealth { status: status.into(), last_seen_at: seen.filter(|_| active).and_then(|seen| seen.last) };
+        let last_seen_at = seen.filter(|_| active).and_then(|seen| seen.last);
+        let health = PeerHealth { status: status.into(), last_seen_at };
         let stack = Stack { peer: PeerInfo { health: Some(health), ..document(row)? }, ..Stack::untold("") };
-        Ok(Candidate { domain: String::new(), stack, active, healthy, waiting: 0, plain: active })
+        Ok(Candidate { domain: String::new(), stack, active, healthy, waiting: 0, plain: active, last_seen_at })
     }
 }
 

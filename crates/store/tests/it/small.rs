@@ -204,7 +204,14 @@ both_dbs!(peers_and_their_agents, |db| async move {
     assert!(peers::agent(&mut reader, "hub-b.example", "old@agents.hub-b.example", "old").await.unwrap().is_none());
     drop(reader);
     let mut tx = store.begin().await.unwrap();
+    for (domain, when) in [("hub-b.example", 5), ("hub-b.example", 3), ("hub-z.example", 5)] {
+        peers::saw(&mut tx, domain, at(when)).await.unwrap();
+    }
+    assert_eq!(peers::last_seen(&mut tx, "hub-b.example").await.unwrap(), Some(at(5)), "the latest");
+    assert_eq!(peers::last_seen(&mut tx, "hub-c.example").await.unwrap(), None);
+    assert_eq!(peers::last_seen(&mut tx, "hub-z.example").await.unwrap(), None, "no peer");
     assert!(peers::remove(&mut tx, "hub-b.example").await.unwrap());
+    assert_eq!(peers::last_seen(&mut tx, "hub-b.example").await.unwrap(), None);
     assert!(!peers::remove(&mut tx, "hub-b.example").await.unwrap());
     assert!(peers::agents(&mut tx, 10).await.unwrap().is_empty());
     tx.commit().await.unwrap();
