@@ -1,6 +1,6 @@
 //! Small reads: hello, capabilities, directory, history.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use aiox_crypto::jws;
 use aiox_model::{
@@ -16,7 +16,7 @@ use axum::{
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 
-use super::{Shared, failed, not_found, problem, read_body};
+use super::{Shared, failed, not_found, problem, read_body, wait};
 use crate::{
     documented::{PeerBody, PeerHidden, Peered},
     envelope::speaks_for,
@@ -27,6 +27,8 @@ use crate::{
 
 /// A receipt may overtake a hello by this much.
 const SETTLED_SECONDS: i64 = 30;
+/// Hellos with marks that are looked at of one peer; a further one is refused with 429.
+const MARKS_PER_SECOND: u32 = 10;
 
 type Identity = Option<Extension<PeerIdentity>>;
 
@@ -66,8 +68,15 @@ pub(super) async fn hello(State(shared): State<Arc<Shared>>, identity: Identity,
         return problem(StatusCode::CONFLICT, "version_mismatch");
     }
     let (door, now) = (&shared.door, shared.door.clock.now());
+    let domain = who.identity.node.domain();
+    // Each mark is a look into the outbox. Who is told to wait says hello again.
+    if !theirs.marks.is_empty()
+        && let Err(wait_for) = door.limiter.check(&format!("fed-marks:{domain}"), MARKS_PER_SECOND, Duration::from_secs(1)).await
+    {
+        return wait(StatusCode::TOO_MANY_REQUESTS, "rate_limited", wait_for.as_secs());
+    }
     // What was confirmed just now can be younger than these marks.
-    let refilled = door.outbox.refill(who.identity.node.domain(), &bounded(theirs.marks), now.plus_seconds(-SETTLED_SECONDS)).await;
+    let refilled = door.outbox.refill(domain, &bounded(theirs.marks), now.plus_seconds(-SETTLED_SECONDS)).await;
     let marks = match refilled {
         Ok(_) => door.order.marks(&who.identity.node).await,
         Err(error) => Err(error),

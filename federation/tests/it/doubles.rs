@@ -64,12 +64,14 @@ impl ReplayGuard for MemoryGuard {
     }
 }
 
+/// Refuses requests, and hellos with marks, as long as the test wants it.
 #[derive(Default)]
-pub struct Limiter(pub AtomicBool);
+pub struct Limiter(pub AtomicBool, pub AtomicBool);
 #[async_trait]
 impl RateLimiter for Limiter {
-    async fn check(&self, _: &str, _: u32, _: Duration) -> std::result::Result<(), Duration> {
-        if self.0.load(Ordering::SeqCst) { Err(Duration::from_secs(7)) } else { Ok(()) }
+    async fn check(&self, what: &str, _: u32, _: Duration) -> std::result::Result<(), Duration> {
+        let closed = if what.starts_with("fed-marks:") { &self.1 } else { &self.0 };
+        if closed.load(Ordering::SeqCst) { Err(Duration::from_secs(7)) } else { Ok(()) }
     }
 }
 

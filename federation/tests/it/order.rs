@@ -194,6 +194,13 @@ async fn marks_of_a_hello_reach_the_outbox() {
     assert_eq!(answer.status, 200);
     let told = b.outbox.refills.subscribe().wait_for(|told| !told.is_empty()).await.unwrap().clone();
     assert_eq!(json!(told), json!([{ "c1": 3 }]));
+    // Looking is work: nobody makes us do it all the time. Without marks a hello costs nothing.
+    b.limiter.1.store(true, Ordering::SeqCst);
+    let mut raw = a.raw(&b).await;
+    let refused = raw.send("POST", "/fed/v1/hello", Some(&a.bearer(&b, "hello")), hello.to_string().into_bytes()).await.unwrap();
+    assert_eq!((refused.status, refused.headers["retry-after"].to_str().unwrap()), (429, "7"));
+    assert_eq!(marks(&mut raw, &a, &b).await, Value::Null);
+    assert_eq!(b.outbox.refills.borrow().iter().filter(|marks| !marks.is_empty()).count(), 1);
 }
 
 #[tokio::test]
