@@ -82,7 +82,8 @@ pub async fn judge(options: Options, expected: &Expected, progress: impl Fn(Prog
             *first = once_more(&world, requirement, *case, first.clone()).await;
         }
     }
-    let left = world.clean().await;
+    let mut left = world.clean().await;
+    left.extend(world.close_accounts().await);
     judged.sort_by(|a, b| a.id.cmp(&b.id));
     for one in &mut judged {
         one.expected = expected.reason(&one.id).map(str::to_owned);

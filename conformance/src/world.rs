@@ -1,7 +1,7 @@
 //! What the cases share: the target, accounts, an agent. Made over the public API when first asked for, taken away at the end.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr},
     sync::{
         Arc, Mutex, OnceLock,
@@ -30,6 +30,9 @@ pub(crate) const ANSWER: Duration = Duration::from_secs(40);
 /// Deletions at once.
 const AT_ONCE: usize = 8;
 const TENANTS: &str = "/v1/admin/tenants";
+const USERS: &str = "/api/v1/admin/users";
+/// Most pages of accounts that are looked through for those of a judgement, which are among the newest.
+const PAGES: usize = 50;
 
 /// Clients with an address of their own so far, of all judgements of this process.
 static CLIENTS: AtomicUsize = AtomicUsize::new(0);
@@ -171,6 +174,8 @@ struct Cast {
     tenant: OnceCell<Tenant>,
     /// What is to be deleted at the end: the hub, the credential, the path with its query.
     made: Mutex<Vec<(Url, String, String)>>,
+    /// E-mail addresses of the accounts that were made, by hub.
+    accounts: Mutex<BTreeMap<Url, BTreeSet<String>>>,
 }
 
 /// What every case of one judgement shares.
@@ -359,6 +364,10 @@ impl World {
             body["invite"] = json!(invite);
         }
         let answer = self.sign_in(target, "/api/v1/auth/register", &body, 201).await?;
+        let hub = if *target == self.options.target { &self.home } else { target };
+        if let Ok(mut accounts) = self.cast.accounts.lock() {
+            accounts.entry(hub.clone()).or_default().insert(email.clone());
+        }
         let text = |pointer: &str| answer.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
         Ok(Account { email, username, password, access: text("/data/access_token"), refresh: text("/data/refresh_token") })
     }
@@ -424,7 +433,45 @@ impl World {
         self.remember(&self.options.target, admin, &format!("{TENANTS}/{id}?confirm={id}"));
     }
 
-    /// Takes away what was made, and says what is left. Accounts stay: no hub deletes them over its API; their names hold the mark.
+    /// Disables the accounts that were made, for no hub deletes accounts over its API, and says how many there are. Only after
+    /// [`clean`](Self::clean), which needs their credentials.
+    pub(crate) async fn close_accounts(&self) -> Vec<String> {
+        let accounts = self.cast.accounts.lock().map(|mut accounts| std::mem::take(&mut *accounts)).unwrap_or_default();
+        let mut left = Vec::new();
+        for (hub, emails) in accounts {
+            let disabled = match self.cast.admin.get() {
+                Some(admin) if hub == self.home => self.disable(admin, &emails).await,
+                _ => 0,
+            };
+            left.push(format!("accounts at {hub}: {} made, {disabled} disabled at the end, for no API deletes them", emails.len()));
+        }
+        left
+    }
+
+    /// How many of these accounts an administrator could disable.
+    async fn disable(&self, admin: &Account, emails: &BTreeSet<String>) -> usize {
+        let mut ids = Vec::new();
+        for page in 1..=PAGES {
+            let Ok(url) = self.home.join(&format!("{USERS}?page={page}&page_size=100")) else { break };
+            let Ok(answer) = self.common.get(url).timeout(ANSWER).bearer_auth(&admin.access).send().await else { break };
+            let listed: Value = answer.json().await.unwrap_or_default();
+            let Some(users) = listed["data"].as_array().filter(|users| !users.is_empty()) else { break };
+            let own = users.iter().filter(|user| user["email"].as_str().is_some_and(|email| emails.contains(email)));
+            ids.extend(own.filter_map(|user| user["id"].as_str().map(str::to_owned)));
+            if ids.len() >= emails.len() {
+                break;
+            }
+        }
+        let changes = ids.into_iter().filter_map(|id| {
+            let url = self.home.join(&format!("{USERS}/{id}")).ok()?;
+            let change = self.common.patch(url).timeout(ANSWER).bearer_auth(&admin.access).json(&json!({ "status": "disabled" }));
+            Some(async { change.send().await.is_ok_and(|answer| answer.status().is_success()) })
+        });
+        let done = futures::stream::iter(changes).buffer_unordered(AT_ONCE);
+        done.filter(|done| std::future::ready(*done)).count().await
+    }
+
+    /// Takes away what was made, and says what is left.
     pub(crate) async fn clean(&self) -> Vec<String> {
         let made = self.cast.made.lock().map(|mut made| std::mem::take(&mut *made)).unwrap_or_default();
         // What belongs to a tenant is gone with it, so that tenants go last.

@@ -1,5 +1,6 @@
 //! Cases of `spec/policy.md`: content policy, tools, governance, quotas and budgets.
 
+use aiox_proto::worker::v1::{RegisterWorker, TaskEvent, TaskRequest, worker_message::Payload as ToHub};
 use futures::future::try_join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -7,11 +8,13 @@ use serde_json::{Value, json};
 use super::{
     common::{agent_with, body_of, ended, follow, make_run, until},
     models::{built_in, chat, invoke},
+    workers::Stage,
 };
 use crate::{
     case::{Outcome, Stop, cases, ensure},
     exchange::Answer,
     scene::Scene,
+    worker::Session,
     world::{Account, Agent, Tenant, echo_agent},
 };
 
@@ -100,6 +103,64 @@ async fn tools_need_a_list(scene: Scene) -> Outcome {
     let events: Vec<Value> = follow(&scene, &caller, &run, "").await?.iter().map(|frame| frame.json()["event"].clone()).collect();
     for event in events.iter().filter(|event| event["type"] == json!("agentos.tool.call.completed")) {
         ensure!(event["payload"]["status"] == json!("error"), "a tool ran without a list that allows it: {event}");
+    }
+    let stage = Stage::set(scene.clone()).await?;
+    let agent = stage.agent_of(json!({ "look-up": {}, "search": {} })).await?;
+    let tools = ["look-up", "search"];
+    let about = RegisterWorker { tools: tools.map(str::to_owned).to_vec(), ..stage.about(1) };
+    let mut worker = stage.door.register(about).await?;
+    for (tooling, allowed) in [
+        (json!({}), &[][..]),
+        (json!({ "tool_allowlist": [] }), &[]),
+        (json!({ "tool_allowlist": ["look-up"] }), &["look-up"]),
+        (json!({ "tools": ["search"] }), &["search"]),
+    ] {
+        let run = make_run(&scene, &stage.who, &agent.id, json!({ "input": "x", "tooling": tooling })).await?;
+        let task = worker.task().await?;
+        let offered = names_of(&task.tools_json)?;
+        ensure!(offered == *allowed, "with the tooling {tooling} the task has the tools {offered:?}, not {allowed:?}");
+        for tool in tools {
+            call_of(&worker, &task, tool).await?;
+        }
+        worker.answer(&task, "done").await?;
+        let events: Vec<Value> = follow(&scene, &stage.who, &run, "").await?.iter().map(|frame| frame.json()["event"].clone()).collect();
+        for tool in tools {
+            let ends: Vec<&Value> = events
+                .iter()
+                .filter(|event| event["type"] == "agentos.tool.call.completed" && event["payload"]["tool_id"] == tool)
+                .map(|event| &event["payload"]["status"])
+                .collect();
+            let wanted = if allowed.contains(&tool) { "ok" } else { "error" };
+            ensure!(ends == [wanted], "with the tooling {tooling} the call of {tool} completed as {ends:?}, not {wanted}: {events:?}");
+        }
+    }
+    Ok(())
+}
+
+/// Names of the tools that a task has: a list of objects with names, or an object by name.
+fn names_of(tools: &str) -> Result<Vec<String>, Stop> {
+    let name = |tool: &Value| tool["name"].as_str().unwrap_or_default().to_owned();
+    match serde_json::from_str(if tools.is_empty() { "[]" } else { tools }) {
+        Ok(Value::Array(all)) => Ok(all.iter().map(name).collect()),
+        Ok(Value::Object(all)) => Ok(all.into_iter().map(|(name, _)| name).collect()),
+        _ => Err(Stop::Failed(format!("tools_json is neither a list nor an object: {tools}"))),
+    }
+}
+
+/// Lets a worker call a tool and have its result.
+async fn call_of(worker: &Session, task: &TaskRequest, tool: &str) -> Outcome {
+    let id = format!("call-{tool}");
+    for (kind, payload) in [
+        ("tool.call", json!({ "tool_call_id": id, "name": tool, "arguments": {} })),
+        ("tool.result", json!({ "tool_call_id": id, "output": { "found": 1 }, "duration_ms": 1 })),
+    ] {
+        let event = TaskEvent {
+            request_id: task.request_id.clone(),
+            lease_id: task.lease_id.clone(),
+            r#type: kind.to_owned(),
+            payload_json: payload.to_string(),
+        };
+        worker.say(ToHub::TaskEvent(event)).await?;
     }
     Ok(())
 }

@@ -96,10 +96,16 @@ impl Stage {
 
     /// An agent that only this case's workers can answer for.
     pub(super) async fn agent(&self) -> Result<Agent, Stop> {
+        self.agent_of(json!({})).await
+    }
+
+    /// As [`agent`](Self::agent), with tools.
+    pub(super) async fn agent_of(&self, tools: Value) -> Result<Agent, Stop> {
         let config = json!({
             "llm_config": { "provider": PROVIDER, "model": self.mark },
             "capabilities": { "worker_labels": { "conformance": self.mark } },
             "system_prompt": format!("Prompt of {}.", self.mark),
+            "tools": tools,
         });
         agent_with(&self.scene, &self.who, "worker", config).await
     }

@@ -136,6 +136,11 @@ pub(super) const MUTANTS: &[Mutant] = &[
             task.system_prompt.clear();
         }
     }),
+    by_order("a task has every tool of its agent", "POL-005", |order| {
+        if let FromHub::TaskRequest(task) = order {
+            task.tools_json = json!({ "look-up": {}, "search": {} }).to_string();
+        }
+    }),
     by_order("the settings of a task are no JSON", "WRK-006", |order| {
         if let FromHub::TaskRequest(task) = order {
             task.llm_config_json.clear();

@@ -131,6 +131,7 @@ pub async fn hunt(options: &Options, expected: &Expected, told: impl Fn(&Fate)) 
             }
         }
         let left = home.clean().await;
+        home.close_accounts().await;
         if !left.is_empty() {
             tracing::warn!(?left, "the suite could not take away all that it made");
         }

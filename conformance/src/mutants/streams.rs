@@ -36,6 +36,14 @@ pub(super) const MUTANTS: &[Mutant] = &[
             reply.edit(|body| body["code"] = json!("rate_limited"));
         }
     }),
+    by_frame("calls of tools that no list allows are told as done", "POL-005", |ask, frame, _, _| {
+        let done = |data: &mut Value| {
+            if data["event"]["type"] == "agentos.tool.call.completed" {
+                data["event"]["payload"]["status"] = json!("ok");
+            }
+        };
+        if events(ask) { vec![edited(&frame, done)] } else { vec![frame] }
+    }),
     by_frame("a tool runs that no list allows", "POL-005", |ask, frame, number, _| {
         if events(ask) && number == 1 && is_event(&frame) {
             let ran = edited(&frame, |data| {

@@ -114,7 +114,7 @@ pub struct Report {
     pub profiles: Vec<Profile>,
     /// The verdicts.
     pub judged: Vec<Judgement>,
-    /// What the suite made and could not take away again.
+    /// What the suite made and could not take away again, and its accounts.
     pub left: Vec<String>,
     /// How long it took.
     #[serde(skip)]
