@@ -137,14 +137,11 @@ async fn tools_need_a_list(scene: Scene) -> Outcome {
     Ok(())
 }
 
-/// Names of the tools that a task has: a list of objects with names, or an object by name.
+/// Names of the tools that a task has.
 fn names_of(tools: &str) -> Result<Vec<String>, Stop> {
-    let name = |tool: &Value| tool["name"].as_str().unwrap_or_default().to_owned();
-    match serde_json::from_str(if tools.is_empty() { "[]" } else { tools }) {
-        Ok(Value::Array(all)) => Ok(all.iter().map(name).collect()),
-        Ok(Value::Object(all)) => Ok(all.into_iter().map(|(name, _)| name).collect()),
-        _ => Err(Stop::Failed(format!("tools_json is neither a list nor an object: {tools}"))),
-    }
+    let all: Vec<Value> = serde_json::from_str(if tools.is_empty() { "[]" } else { tools })
+        .map_err(|_| Stop::Failed(format!("tools_json is no list, as worker.v1 has it: {tools}")))?;
+    Ok(all.iter().map(|tool| tool["name"].as_str().unwrap_or_default().to_owned()).collect())
 }
 
 /// Lets a worker call a tool and have its result.

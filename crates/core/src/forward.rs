@@ -122,8 +122,15 @@ mod tests {
     use super::*;
 
     fn peer(domain: &str, change: impl FnOnce(&mut Candidate)) -> Candidate {
-        let mut peer =
-            Candidate { domain: domain.into(), stack: Stack::untold(domain), active: true, healthy: true, waiting: 0, plain: false, last_seen_at: None };
+        let mut peer = Candidate {
+            domain: domain.into(),
+            stack: Stack::untold(domain),
+            active: true,
+            healthy: true,
+            waiting: 0,
+            plain: false,
+            last_seen_at: None,
+        };
         peer.stack.peer.region = "eu".into();
         change(&mut peer);
         peer
