@@ -16,6 +16,11 @@ static BUILD: LazyLock<Option<String>> = LazyLock::new(|| {
     read.inspect_err(|error| tracing::warn!(%error, "this program cannot be read: no conformance result can be published")).ok()
 });
 
+/// Begins to read the program beside the rest of a start, which needs its digest in the end ([`stack`]).
+pub fn read_program() {
+    drop(tokio::task::spawn_blocking(|| LazyLock::force(&BUILD).is_some()));
+}
+
 /// The directory with this hub's keys and certificates.
 pub fn certs_dir(settings: &Settings) -> PathBuf {
     settings.federation.certs_dir.clone().unwrap_or_else(|| settings.hub.data_dir.join("certs"))

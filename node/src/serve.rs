@@ -22,7 +22,7 @@ use crate::{
     doors,
     health::Health,
     hub::Hub,
-    listen,
+    identity, listen,
     operator::{accounts::XmppAccounts, ejabberd_sessions::EjabberdSessions},
     peers_file, sign_in,
     supervise::Supervisor,
@@ -43,6 +43,7 @@ const CREDENTIALS: Duration = Duration::from_secs(2);
 /// When it cannot start; the text names what is missing or taken.
 pub async fn run(settings: Settings, metrics: PrometheusHandle, stop: CancellationToken) -> Result<()> {
     let began = std::time::Instant::now();
+    identity::read_program();
     // The doors close first. What works behind them goes on until nothing comes in any more.
     let (doors, inside) = (Supervisor::new(stop.clone()), CancellationToken::new());
     let tasks = doors.beside(inside.clone());
